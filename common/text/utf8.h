@@ -1,0 +1,28 @@
+// UTF-8 helpers.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_COMMON_TEXT_UTF8_H_
+#define SINKLORA_COMMON_TEXT_UTF8_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace sinklora {
+
+// Offset of the first byte that is not part of valid UTF-8 (overlong forms,
+// surrogates and values over U+10FFFF are invalid), or npos when all of it is
+// valid.
+size_t FindInvalidUtf8(std::string_view text);
+// True when `text` is the start of one character that more bytes can complete.
+bool IsIncompleteUtf8(std::string_view text);
+// Decodes one code point at *offset and advances it. REQUIRES: valid UTF-8,
+// *offset < text.size().
+char32_t DecodeUtf8(std::string_view text, size_t* offset);
+void AppendUtf8(char32_t code_point, std::string* out);
+// Removes a leading byte order mark, turns CRLF and lone CR into LF.
+std::string NormalizeNewlines(std::string_view text);
+
+}  // namespace sinklora
+
+#endif  // SINKLORA_COMMON_TEXT_UTF8_H_

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/text/vocab_tokenizer.h"
+
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/text/utf8.h"
+#include "fmt/format.h"
+
+namespace sinklora {
+namespace {
+
+// Positions in a text are kept in 32 bits.
+constexpr size_t kMaxTextBytes = size_t{1} << 30;
+constexpr int64_t kMaxId = int64_t{1} << 24;
+
+}  // namespace
+
+VocabTokenizer::VocabTokenizer(Vocabulary vocabulary)
+    : vocabulary_(std::move(vocabulary)) {}
+
+absl::StatusOr<std::vector<int32_t>> VocabTokenizer::Encode(
+    std::string_view text) const {
+  if (text.empty()) return std::vector<int32_t>();
+  if (text.size() >= kMaxTextBytes) {
+    return absl::InvalidArgumentError(
+        fmt::format("text of {} bytes is too long to tokenize in one call, the "
+                    "limit is {}",
+                    text.size(), kMaxTextBytes));
+  }
+  const size_t invalid = FindInvalidUtf8(text);
+  if (invalid != std::string_view::npos) {
+    return absl::InvalidArgumentError(
+        fmt::format("text is not valid UTF-8: byte 0x{:02x} at offset {}",
+                    static_cast<uint8_t>(text[invalid]), invalid));
+  }
+  return EncodeValid(text);
+}
+
+absl::StatusOr<std::string> VocabTokenizer::Decode(
+    std::span<const int32_t> ids) const {
+  std::string text;
+  bool at_start = true;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= vocab_size()) {
+      return absl::InvalidArgumentError(
+          fmt::format("token id {} at position {} is outside [0, {})", ids[i],
+                      i, vocab_size()));
+    }
+    std::string_view bytes = vocabulary_.token_bytes[ids[i]];
+    if (bytes.empty()) continue;
+    if (at_start && strips_leading_space() && bytes.front() == ' ') {
+      bytes.remove_prefix(1);
+    }
+    at_start = false;
+    text += bytes;
+  }
+  return text;
+}
+
+std::string VocabTokenizer::TokenBytes(int32_t id) const {
+  if (id < 0 || id >= vocab_size()) return std::string();
+  return vocabulary_.token_bytes[id];
+}
+
+std::optional<int32_t> VocabTokenizer::SpecialTokenId(
+    std::string_view text) const {
+  const auto it = vocabulary_.special_ids.find(text);
+  if (it == vocabulary_.special_ids.end()) return std::nullopt;
+  return it->second;
+}
+
+void VocabTokenizer::SetIdentity(std::optional<int32_t> bos_id,
+                                 std::optional<int32_t> eos_id,
+                                 std::string digest) {
+  bos_id_ = bos_id;
+  eos_id_ = eos_id;
+  digest_ = std::move(digest);
+}
+
+absl::Status VocabularyBuilder::Grow(int64_t id, std::string_view name) {
+  if (id < 0 || id > kMaxId) {
+    return absl::InvalidArgumentError(
+        fmt::format("{}: token '{}' has id {}, must be in [0, {}]", what_, name,
+                    id, kMaxId));
+  }
+  if (static_cast<size_t>(id) >= known_.size()) {
+    known_.resize(id + 1);
+    vocabulary_.token_bytes.resize(id + 1);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status VocabularyBuilder::AddToken(int64_t id, std::string bytes,
+                                         std::string_view name) {
+  SL_RETURN_IF_ERROR(Grow(id, name));
+  if (known_[id]) {
+    return absl::InvalidArgumentError(
+        fmt::format("{}: token '{}' has id {}, which another token has too",
+                    what_, name, id));
+  }
+  known_[id] = true;
+  vocabulary_.token_bytes[id] = std::move(bytes);
+  return absl::OkStatus();
+}
+
+absl::Status VocabularyBuilder::AddSpecial(int64_t id, std::string_view text) {
+  SL_RETURN_IF_ERROR(Grow(id, text));
+  const auto [it, inserted] = vocabulary_.special_ids.try_emplace(
+      std::string(text), static_cast<int32_t>(id));
+  if (!inserted && it->second != id) {
+    return absl::InvalidArgumentError(
+        fmt::format("{}: special token '{}' has ids {} and {}", what_, text,
+                    it->second, id));
+  }
+  known_[id] = true;
+  vocabulary_.token_bytes[id].clear();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Vocabulary> VocabularyBuilder::Build() {
+  for (size_t id = 0; id < known_.size(); ++id) {
+    if (!known_[id]) {
+      return absl::InvalidArgumentError(
+          fmt::format("{}: id {} has no token, but ids go up to {}", what_, id,
+                      known_.size() - 1));
+    }
+  }
+  if (known_.empty()) {
+    return absl::InvalidArgumentError(
+        fmt::format("{}: the vocabulary is empty", what_));
+  }
+  return std::move(vocabulary_);
+}
+
+}  // namespace sinklora

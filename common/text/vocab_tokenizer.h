@@ -1,0 +1,83 @@
+// What the tokenizers of this folder share: a table of the bytes behind each
+// id, decoding, special tokens by name.
+//
+// Thread-safe (immutable once its identity is set).
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_COMMON_TEXT_VOCAB_TOKENIZER_H_
+#define SINKLORA_COMMON_TEXT_VOCAB_TOKENIZER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/text/string_map.h"
+#include "common/text/tokenizer.h"
+
+namespace sinklora {
+
+struct Vocabulary {
+  // By id: what it contributes in the middle of a text; empty for special
+  // tokens.
+  std::vector<std::string> token_bytes;
+  StringMap<int32_t> special_ids;
+  bool strips_leading_space = false;
+};
+
+class VocabTokenizer : public Tokenizer {
+ public:
+  absl::StatusOr<std::vector<int32_t>> Encode(
+      std::string_view text) const final;
+  absl::StatusOr<std::string> Decode(std::span<const int32_t> ids) const final;
+  std::string TokenBytes(int32_t id) const final;
+  bool strips_leading_space() const final {
+    return vocabulary_.strips_leading_space;
+  }
+  int32_t vocab_size() const final {
+    return static_cast<int32_t>(vocabulary_.token_bytes.size());
+  }
+  std::optional<int32_t> SpecialTokenId(std::string_view text) const final;
+
+  // For the loader, before the tokenizer is handed out.
+  void SetIdentity(std::optional<int32_t> bos_id, std::optional<int32_t> eos_id,
+                   std::string digest);
+
+ protected:
+  explicit VocabTokenizer(Vocabulary vocabulary);
+  // Ids of valid UTF-8 of less than 2^30 bytes, not empty.
+  virtual absl::StatusOr<std::vector<int32_t>> EncodeValid(
+      std::string_view text) const = 0;
+  const Vocabulary& vocabulary() const { return vocabulary_; }
+
+ private:
+  const Vocabulary vocabulary_;
+};
+
+// Collects a Vocabulary while a file is read, checking that ids are unique and
+// leave no hole.
+class VocabularyBuilder {
+ public:
+  // `what` names the file in errors.
+  explicit VocabularyBuilder(std::string what) : what_(std::move(what)) {}
+  // kInvalidArgument for an id that is negative, absurd (over 2^24) or taken.
+  absl::Status AddToken(int64_t id, std::string bytes, std::string_view name);
+  // A special token may replace an ordinary token of the same id.
+  absl::Status AddSpecial(int64_t id, std::string_view text);
+  absl::StatusOr<Vocabulary> Build();
+
+ private:
+  absl::Status Grow(int64_t id, std::string_view name);
+  const std::string what_;
+  Vocabulary vocabulary_;
+  std::vector<bool> known_;
+};
+
+}  // namespace sinklora
+
+#endif  // SINKLORA_COMMON_TEXT_VOCAB_TOKENIZER_H_

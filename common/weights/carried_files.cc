@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/weights/carried_files.h"
+
+#include "common/base/files.h"
+#include "common/base/status.h"
+
+namespace sinklora {
+namespace {
+
+constexpr const char* kCarriedFiles[] = {
+    "tokenizer.json",    "tokenizer.model",         "tokenizer_config.json",
+    "added_tokens.json", "special_tokens_map.json", "vocab.json",
+    "merges.txt",        "generation_config.json",  "chat_template.jinja",
+    "chat_template.json"};
+
+}  // namespace
+
+absl::Status CopyCarriedFiles(const std::string& from, const std::string& to) {
+  for (const char* file : kCarriedFiles) {
+    const std::string source = JoinPath(from, file);
+    if (!FileExists(source)) continue;
+    SL_ASSIGN_OR_RETURN(const std::string content, ReadFile(source));
+    SL_RETURN_IF_ERROR(WriteFileAtomic(JoinPath(to, file), content));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace sinklora

@@ -1,0 +1,78 @@
+// Training attention: one masked softmax attention for every pattern of the
+// SinkLoRA and LongLoRA papers.
+//
+// Query head h at position i of a segment attends to key j of the same segment
+// when (positions local to it)
+//     j <= i  and  ( j < sink_tokens  or  group_h(i) == group_h(j) ),
+//     group_h(p) = floor((p + shift_h) / G)
+// with shift_h = G/2 (integer division) for the last `shifted_heads` heads and
+// 0 for the others.
+//   full:  G = segment length, shifted_heads 0, sink_tokens 0        short: G,
+//   0, 0 S2:    G, heads/2, 0            SF: G, round((1 - return_ratio) *
+//   heads/2), 4
+// Nothing wraps around: the first and last shifted groups are simply shorter.
+// Segments (documents) never see each other, so a batch is just more segments.
+// Key and value are indexed by kv head = h * kv_heads / heads; nothing is
+// rolled, copied or repeated. Extra memory is O(tokens), not O(tokens * G).
+// Source: LongLoRA (2309.12307) section 3.2, SinkLoRA (2406.05678) section 3.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_KERNELS_ATTENTION_ATTENTION_H_
+#define SINKLORA_KERNELS_ATTENTION_ATTENTION_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/tensor.h"
+
+namespace sinklora::kernels {
+
+// One document of the packed batch: tokens [begin, begin + length), with its
+// own group size.
+struct AttentionSegment {
+  int64_t begin = 0;
+  int64_t length = 0;
+  int64_t group_size =
+      0;  // G >= 1; any value >= length means one (un-shifted) group
+};
+
+struct AttentionPattern {
+  // Segments in ascending order, not overlapping; tokens in none of them get
+  // output 0 and gradient 0.
+  std::vector<AttentionSegment> segments;
+  int64_t shifted_heads = 0;  // in [0, heads]: the last ones
+  int64_t sink_tokens = 0;    // >= 0
+};
+
+// Allowed (head, query, key) triples: the work an implementation should do.
+// FLOPs: forward 4*D, backward 10*D each.
+int64_t LivePairs(const AttentionPattern& pattern, int64_t heads);
+
+// Strides of dimensions 0 and 1 are free, the last is 1. All f32. head_dim:
+// multiple of 8 in [8, 256].
+struct AttentionForwardParams {
+  ConstTensorView q;  // [tokens, heads, head_dim], after RoPE
+  ConstTensorView k;  // [tokens, kv_heads, head_dim], after RoPE
+  ConstTensorView v;  // [tokens, kv_heads, head_dim]
+  const AttentionPattern* pattern = nullptr;  // required
+  float scale = 0.0f;                         // usually 1/sqrt(head_dim)
+  TensorView out;                             // [tokens, heads, head_dim]
+  TensorView lse{};  // [heads, tokens] f32: log-sum-exp of the scaled scores,
+                     // for the backward pass; or empty
+};
+
+struct AttentionBackwardParams {
+  ConstTensorView dout;  // [tokens, heads, head_dim]
+  ConstTensorView q, k, v, out;
+  ConstTensorView lse;  // [heads, tokens] of the forward pass
+  const AttentionPattern* pattern = nullptr;
+  float scale = 0.0f;
+  TensorView dq;  // [tokens, heads, head_dim], overwritten
+  TensorView dk;  // [tokens, kv_heads, head_dim], overwritten (summed over the
+                  // heads of a group)
+  TensorView dv;  // [tokens, kv_heads, head_dim], overwritten
+};
+
+}  // namespace sinklora::kernels
+
+#endif  // SINKLORA_KERNELS_ATTENTION_ATTENTION_H_

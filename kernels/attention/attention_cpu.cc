@@ -1,0 +1,154 @@
+// Forward training attention: online softmax over tiles. A task is one query
+// tile of one head.
+//
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "kernels/attention/attention_panels.h"
+#include "kernels/attention/attention_plan.h"
+#include "kernels/attention/attention_zero.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/rows.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/attention/attention_cpu.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+//
+#include "hwy/highway.h"
+#include "kernels/attention/attention_tile-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sinklora::kernels::cpu {
+namespace HWY_NAMESPACE {
+namespace {
+
+// Buffers of one task in its thread's scratch.
+struct ForwardBuffers {
+  float* queries;  // [kTile][head_dim], scaled
+  float* sums;     // [kTile][head_dim]
+  float* scores;   // [kTile][kTile]
+  RowSoftmax rows[kTile];
+};
+
+template <class D>
+HWY_INLINE void ForwardVisit(D d, const Visit& visit, int64_t rows,
+                             const float* keys, const float* values,
+                             int64_t head_dim, ForwardBuffers& b) {
+  ScoreRows(visit, rows, b.queries, keys, b.scores, head_dim);
+  for (int64_t r = visit.first_row; r < rows; ++r) {
+    const int64_t limit = visit.Limit(r);
+    const ColumnSpan span = WidenToVectors(visit.begin, limit);
+    const bool all = span.begin == visit.begin && span.end == limit;
+    const auto mask = [&](int64_t c) {
+      return ColumnsIn(c, visit.begin, limit);
+    };
+    float* scores = b.scores + r * kTile;
+    const float factor =
+        all ? SoftmaxStep(scores, span, AllColumns(), b.rows[r])
+            : SoftmaxStep(scores, span, mask, b.rows[r]);
+    float* sums = b.sums + r * head_dim;
+    if (factor != 1.0f) ScaledCopy(sums, factor, sums, head_dim);
+  }
+  AccumulateRows(d, visit, rows, b.scores, values, head_dim, b.sums, head_dim);
+}
+
+void ForwardTile(const AttentionForwardParams& p, const SegmentPlan& segment,
+                 const QueryTile& query, int64_t head, const Panels& panels,
+                 float* scratch) {
+  const int64_t head_dim = p.q.shape[2];
+  const int64_t kv_head = head * p.k.shape[1] / p.q.shape[1];
+  const int64_t token = segment.segment.begin + query.begin;
+  ForwardBuffers b;
+  b.queries = scratch;
+  b.sums = b.queries + kTile * head_dim;
+  b.scores = b.sums + kTile * head_dim;
+  for (int64_t r = 0; r < query.rows; ++r) {
+    ScaledCopy(At(p.q, token + r, head), p.scale, b.queries + r * head_dim,
+               head_dim);
+  }
+  std::memset(b.sums, 0, query.rows * head_dim * sizeof(float));
+  WithHeadTag(head_dim, [&](auto d) {
+    ForEachVisit(query, 0, segment.key_tiles, [&](const Visit& visit) {
+      const int64_t tile = segment.first_key_tile + visit.tile;
+      ForwardVisit(d, visit, query.rows,
+                   panels.Get(kKeysTransposed, kv_head, tile),
+                   panels.Get(kValueRows, kv_head, tile), head_dim, b);
+    });
+  });
+  for (int64_t r = 0; r < query.rows; ++r) {
+    const RowSoftmax& row = b.rows[r];
+    ScaledCopy(b.sums + r * head_dim, 1.0f / row.sum,
+               At(p.out, token + r, head), head_dim);
+    if (p.lse.empty()) continue;
+    At(p.lse, head)[token + r] = row.top + std::log(row.sum);
+  }
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace sinklora::kernels::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sinklora::kernels::cpu {
+
+HWY_EXPORT(ForwardTile);
+
+namespace {
+
+struct Task {
+  const SegmentPlan* segment;
+  const QueryTile* query;
+  int64_t head;
+};
+
+// Query tiles of heads [first, last), the longest first so that the end of the
+// op is not one thread's.
+std::vector<Task> MakeTasks(const AttentionPlan& plan,
+                            const AttentionForwardParams& p, int64_t first,
+                            int64_t last) {
+  std::vector<Task> tasks;
+  for (const SegmentPlan& segment : plan.segments) {
+    for (int64_t h = first; h < last; ++h) {
+      const bool shifted = IsShifted(*p.pattern, p.q.shape[1], h);
+      for (const QueryTile& query : segment.queries[shifted]) {
+        tasks.push_back({&segment, &query, h});
+      }
+    }
+  }
+  std::stable_sort(tasks.begin(), tasks.end(),
+                   [](const Task& a, const Task& b) {
+                     return PairsOf(*a.query) > PairsOf(*b.query);
+                   });
+  return tasks;
+}
+
+}  // namespace
+
+void AttentionForward(const AttentionForwardParams& p, CpuContext& context) {
+  const int64_t head_dim = p.q.shape[2];
+  const int64_t kv_heads = p.k.shape[1];
+  const int64_t group = p.q.shape[1] / kv_heads;
+  const AttentionPlan plan = MakePlan(*p.pattern);
+  Panels panels(plan, p.k, p.v, {kKeysTransposed, kValueRows}, 0, context);
+  ZeroOutside(*p.pattern, p.out);
+  if (!p.lse.empty()) ZeroLseOutside(*p.pattern, p.lse);
+  const int64_t batch = panels.heads_per_batch();
+  for (int64_t kv = 0; kv < kv_heads; kv += batch) {
+    const int64_t count = std::min(batch, kv_heads - kv);
+    panels.Pack(kv, count);
+    const auto tasks = MakeTasks(plan, p, kv * group, (kv + count) * group);
+    context.pool.Run(static_cast<int64_t>(tasks.size()), [&](int64_t i,
+                                                             int thread) {
+      float* scratch = context.thread_scratch[thread].Reserve<float>(
+          kTile * (2 * head_dim + kTile));
+      HWY_DYNAMIC_DISPATCH(ForwardTile)
+      (p, *tasks[i].segment, *tasks[i].query, tasks[i].head, panels, scratch);
+    });
+  }
+}
+
+}  // namespace sinklora::kernels::cpu
+#endif  // HWY_ONCE

@@ -1,0 +1,107 @@
+// How CPU attention cuts its work: query tiles that lie in one group, key tiles
+// at fixed places of the segment, and the visits of one by the other. A visit
+// covers allowed pairs only, save for the causal corner, so the work follows
+// LivePairs and not tokens^2.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_KERNELS_ATTENTION_ATTENTION_PLAN_H_
+#define SINKLORA_KERNELS_ATTENTION_ATTENTION_PLAN_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/attention/attention.h"
+#include "kernels/attention/pattern.h"
+
+namespace sinklora::kernels::cpu {
+
+// Tokens of a query tile (at most) and of a key tile (exactly, the segment's
+// last one padded).
+inline constexpr int64_t kTile = 64;
+
+// Local queries [begin, begin + rows) of one group. They see keys [0, sinks)
+// and [group_begin, own position].
+struct QueryTile {
+  int64_t begin = 0;
+  int64_t rows = 0;
+  int64_t group_begin = 0;
+  int64_t sinks = 0;
+};
+
+std::vector<QueryTile> QueryTiles(const AttentionPattern& pattern,
+                                  const AttentionSegment& segment,
+                                  bool shifted);
+
+// Pairs a tile computes, to order tasks by.
+int64_t PairsOf(const QueryTile& tile);
+
+// Columns [begin, end) of key tile `tile`, as seen by rows [first_row, rows) of
+// a query tile. Row r sees columns before Limit(r); rows from full_row on see
+// all of them.
+struct Visit {
+  int64_t tile = 0;
+  int64_t begin = 0, end = 0;
+  int64_t first_row = 0, full_row = 0;
+  int64_t diagonal = 0;  // Limit(r) = min(end, diagonal + r)
+
+  int64_t Limit(int64_t row) const { return std::min(end, diagonal + row); }
+};
+
+// Keys [key_begin, key_end) of key tile `tile`, local positions. REQUIRES: the
+// range lies in the tile and the last row of the query tile sees its first key.
+inline Visit MakeVisit(const QueryTile& query, int64_t tile, int64_t key_begin,
+                       int64_t key_end) {
+  Visit visit;
+  visit.tile = tile;
+  visit.begin = key_begin - tile * kTile;
+  visit.end = key_end - tile * kTile;
+  visit.diagonal = query.begin + 1 - tile * kTile;
+  visit.first_row = std::max<int64_t>(0, key_begin - query.begin);
+  visit.full_row = std::clamp<int64_t>(key_end - 1 - query.begin,
+                                       visit.first_row, query.rows);
+  return visit;
+}
+
+// Calls body(visit) for the parts of keys [begin, end) in key tiles [first,
+// last], ascending.
+template <typename Body>
+void VisitRange(const QueryTile& query, int64_t begin, int64_t end,
+                int64_t first, int64_t last, Body& body) {
+  if (begin >= end) return;
+  first = std::max(first, begin / kTile);
+  last = std::min(last, (end - 1) / kTile);
+  for (int64_t tile = first; tile <= last; ++tile) {
+    body(MakeVisit(query, tile, std::max(begin, tile * kTile),
+                   std::min(end, (tile + 1) * kTile)));
+  }
+}
+
+// All visits of a query tile to key tiles [first, last], in the one order that
+// every caller accumulates in.
+template <typename Body>
+void ForEachVisit(const QueryTile& query, int64_t first, int64_t last,
+                  Body body) {
+  const int64_t end = query.begin + query.rows;
+  VisitRange(query, 0, query.sinks, first, last, body);
+  VisitRange(query, query.group_begin, end, first, last, body);
+}
+
+// Tiles of one segment, and where its key tiles lie in the packed panels.
+struct SegmentPlan {
+  AttentionSegment segment;
+  std::vector<QueryTile> queries[2];  // [shifted]
+  int64_t first_key_tile = 0;
+  int64_t key_tiles = 0;
+};
+
+struct AttentionPlan {
+  std::vector<SegmentPlan> segments;
+  int64_t key_tiles = 0;  // of all segments
+};
+
+AttentionPlan MakePlan(const AttentionPattern& pattern);
+
+}  // namespace sinklora::kernels::cpu
+
+#endif  // SINKLORA_KERNELS_ATTENTION_ATTENTION_PLAN_H_

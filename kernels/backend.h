@@ -1,0 +1,141 @@
+// The one abstract interface between the model and the hardware: memory and one
+// method an op.
+//
+// Implementations: "reference" (naive loops, double accumulation: the oracle),
+// "cpu" (oneDNN, Highway, threads). Every op validates its params and returns
+// kInvalidArgument naming the op, the field, the value and the limit, before
+// touching any output. Ops are synchronous for the caller: outputs are complete
+// on return.
+//
+// Thread-safety: one caller at a time per Backend object (an op uses all of its
+// threads itself). Separate Backend objects may be used concurrently.
+// Determinism: for equal inputs every op returns equal bits, for any number of
+// threads. Ownership: Backend owns nothing it hands out views of; Buffer owns
+// memory and must not outlive its Backend. dtypes: f32 or bf16 storage as
+// stated per op, f32 accumulation (double in "reference").
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_KERNELS_BACKEND_H_
+#define SINKLORA_KERNELS_BACKEND_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "kernels/adamw/adamw.h"
+#include "kernels/attention/attention.h"
+#include "kernels/cache_attention/cache_attention.h"
+#include "kernels/elementwise/elementwise.h"
+#include "kernels/embedding/embedding.h"
+#include "kernels/linear_cross_entropy/linear_cross_entropy.h"
+#include "kernels/matmul/matmul.h"
+#include "kernels/rms_norm/rms_norm.h"
+#include "kernels/rope/rope.h"
+#include "kernels/status.h"
+#include "kernels/swiglu/swiglu.h"
+#include "kernels/tensor.h"
+
+namespace sinklora::kernels {
+
+class Backend;
+
+// Owns one device allocation, 64-byte aligned. Move-only.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(Backend* backend, void* data, int64_t size_bytes)
+      : backend_(backend), data_(data), size_bytes_(size_bytes) {}
+  Buffer(Buffer&& other) noexcept { swap(other); }
+  Buffer& operator=(Buffer&& other) noexcept {
+    Buffer moved(std::move(other));
+    swap(moved);
+    return *this;
+  }
+  ~Buffer();
+
+  void* data() const { return data_; }
+  int64_t size_bytes() const { return size_bytes_; }
+
+ private:
+  void swap(Buffer& other) noexcept {
+    std::swap(backend_, other.backend_);
+    std::swap(data_, other.data_);
+    std::swap(size_bytes_, other.size_bytes_);
+  }
+  Backend* backend_ = nullptr;
+  void* data_ = nullptr;
+  int64_t size_bytes_ = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::string_view name() const = 0;    // "cpu", "reference"
+  virtual std::string description() const = 0;  // e.g. "cpu, 2 threads, AVX3"
+
+  // --- memory
+  // -----------------------------------------------------------------------------------------------
+  // Allocates `size_bytes` (>= 0), not initialised. kResourceExhausted when
+  // memory is short.
+  virtual Status Allocate(int64_t size_bytes, Buffer* out) = 0;
+  virtual Status CopyToDevice(const void* host, void* device,
+                              int64_t size_bytes) = 0;
+  virtual Status CopyToHost(const void* device, void* host,
+                            int64_t size_bytes) = 0;
+  virtual Status Zero(void* device, int64_t size_bytes) = 0;
+  // Bytes handed out now, and the largest value of it since ResetPeak().
+  virtual int64_t allocated_bytes() const = 0;
+  virtual int64_t peak_bytes() const = 0;
+  virtual void ResetPeak() = 0;
+
+  // --- ops: contracts beside the params in kernels/<op>/<op>.h
+  // ------------------------------------------------
+  virtual Status MatMul(const MatMulParams& p) = 0;
+  virtual Status RmsNormForward(const RmsNormForwardParams& p) = 0;
+  virtual Status RmsNormBackward(const RmsNormBackwardParams& p) = 0;
+  virtual Status Rope(const RopeParams& p) = 0;
+  virtual Status AttentionForward(const AttentionForwardParams& p) = 0;
+  virtual Status AttentionBackward(const AttentionBackwardParams& p) = 0;
+  virtual Status SwiGluForward(const SwiGluForwardParams& p) = 0;
+  virtual Status SwiGluBackward(const SwiGluBackwardParams& p) = 0;
+  virtual Status EmbeddingForward(const EmbeddingForwardParams& p) = 0;
+  virtual Status EmbeddingBackward(const EmbeddingBackwardParams& p) = 0;
+  virtual Status LinearCrossEntropy(const LinearCrossEntropyParams& p) = 0;
+  virtual Status AdamW(const AdamWParams& p) = 0;
+  virtual Status SumSquares(const SumSquaresParams& p) = 0;
+  virtual Status Scale(const ScaleParams& p) = 0;
+  virtual Status Add(const AddParams& p) = 0;
+  virtual Status Cast(const CastParams& p) = 0;
+  virtual Status CacheWrite(const CacheWriteParams& p) = 0;
+  virtual Status CacheAttention(const CacheAttentionParams& p) = 0;
+  virtual Status CacheColumnSums(const CacheColumnSumsParams& p) = 0;
+  virtual Status CacheCompact(const CacheCompactParams& p) = 0;
+
+ protected:
+  friend class Buffer;
+  virtual void Free(void* data, int64_t size_bytes) = 0;
+};
+
+inline Buffer::~Buffer() {
+  if (backend_ != nullptr && data_ != nullptr) {
+    backend_->Free(data_, size_bytes_);
+  }
+}
+
+struct BackendOptions {
+  // Threads of the CPU backend including the caller; 0 takes the cores this
+  // process may run on.
+  int num_threads = 0;
+};
+
+// Opens a backend by device name: "cpu", "reference", or "auto" (the fastest
+// that answers; today "cpu"). Anything else is kInvalidArgument with the list
+// of names; a device that is absent is kUnavailable.
+Status OpenBackend(std::string_view device, const BackendOptions& options,
+                   std::unique_ptr<Backend>* out);
+
+}  // namespace sinklora::kernels
+
+#endif  // SINKLORA_KERNELS_BACKEND_H_

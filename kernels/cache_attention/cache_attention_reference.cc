@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "kernels/reference/access.h"
+#include "kernels/reference/reference_ops.h"
+
+namespace sinklora::kernels::reference {
+namespace {
+
+bool Visible(const CacheView& cache, int64_t kv, int64_t slot,
+             int32_t position) {
+  const int32_t stored = LoadInt(cache.positions, kv, slot);
+  return stored >= 0 && stored <= position;
+}
+
+double Score(const ConstTensorView& q, const CacheView& cache, double scale,
+             int64_t t, int64_t h, int64_t kv, int64_t slot) {
+  double sum = 0.0;
+  for (int64_t d = 0; d < q.shape[2]; ++d) {
+    sum += Load(q, t, h, d) * Load(cache.k, kv, slot, d);
+  }
+  return scale * sum;
+}
+
+void AttendRow(const CacheAttentionParams& p, int64_t t, int64_t h) {
+  const int64_t kv = h * p.cache.k.shape[0] / p.q.shape[1];
+  const int32_t position = LoadInt(p.position, t);
+  std::vector<double> weight(p.cache.used, 0.0);
+  double top = -std::numeric_limits<double>::infinity();
+  for (int64_t j = 0; j < p.cache.used; ++j) {
+    if (!Visible(p.cache, kv, j, position)) continue;
+    weight[j] = Score(p.q, p.cache, p.scale, t, h, kv, j);
+    top = std::max(top, weight[j]);
+  }
+  double sum = 0.0;
+  for (int64_t j = 0; j < p.cache.used; ++j) {
+    const bool visible = Visible(p.cache, kv, j, position);
+    weight[j] = visible ? std::exp(weight[j] - top) : 0.0;
+    sum += weight[j];
+  }
+  for (int64_t d = 0; d < p.q.shape[2]; ++d) {
+    double out = 0.0;
+    for (int64_t j = 0; j < p.cache.used; ++j) {
+      if (weight[j] != 0.0) out += weight[j] * Load(p.cache.v, kv, j, d);
+    }
+    Store(p.out, out / sum, t, h, d);
+  }
+  if (!p.lse.empty()) Store(p.lse, top + std::log(sum), h, t);
+}
+
+}  // namespace
+
+void CacheWrite(const CacheWriteParams& p) {
+  for (int64_t h = 0; h < p.k.shape[1]; ++h) {
+    for (int64_t t = 0; t < p.k.shape[0]; ++t) {
+      const int64_t slot = LoadInt(p.slots, h, t);
+      for (int64_t d = 0; d < p.k.shape[2]; ++d) {
+        Store(p.cache.k, Load(p.k, t, h, d), h, slot, d);
+        Store(p.cache.v, Load(p.v, t, h, d), h, slot, d);
+      }
+      p.cache.positions.as<int32_t>()[h * p.cache.positions.stride[0] + slot] =
+          LoadInt(p.position, t);
+    }
+  }
+}
+
+void CacheAttention(const CacheAttentionParams& p) {
+  for (int64_t t = 0; t < p.q.shape[0]; ++t) {
+    for (int64_t h = 0; h < p.q.shape[1]; ++h) AttendRow(p, t, h);
+  }
+}
+
+// Sums are carried in f32 from query to query, as the contract's order asks,
+// so that chunks give the same bits here too.
+void CacheColumnSums(const CacheColumnSumsParams& p) {
+  const int64_t heads = p.q.shape[1];
+  const int64_t group = heads / p.cache.k.shape[0];
+  for (int64_t kv = 0; kv < p.cache.k.shape[0]; ++kv) {
+    for (int64_t j = 0; j < p.cache.used; ++j) {
+      for (int64_t t = 0; t < p.q.shape[0]; ++t) {
+        if (!Visible(p.cache, kv, j, LoadInt(p.position, t))) continue;
+        for (int64_t h = kv * group; h < (kv + 1) * group; ++h) {
+          const double probability = std::exp(
+              Score(p.q, p.cache, p.scale, t, h, kv, j) - Load(p.lse, h, t));
+          Store(p.scores, Load(p.scores, kv, j) + probability, kv, j);
+        }
+      }
+    }
+  }
+}
+
+void CacheCompact(const CacheCompactParams& p) {
+  const int64_t kept = p.keep.shape[1];
+  for (int64_t h = 0; h < p.cache.k.shape[0]; ++h) {
+    int32_t* positions =
+        p.cache.positions.as<int32_t>() + h * p.cache.positions.stride[0];
+    for (int64_t i = 0; i < kept; ++i) {
+      const int64_t from = LoadInt(p.keep, h, i);
+      for (int64_t d = 0; d < p.cache.k.shape[2]; ++d) {
+        Store(p.cache.k, Load(p.cache.k, h, from, d), h, i, d);
+        Store(p.cache.v, Load(p.cache.v, h, from, d), h, i, d);
+      }
+      positions[i] = positions[from];
+      if (!p.scores.empty()) Store(p.scores, Load(p.scores, h, from), h, i);
+    }
+    for (int64_t i = kept; i < p.cache.k.shape[1]; ++i) {
+      positions[i] = -1;
+      if (!p.scores.empty()) Store(p.scores, 0.0, h, i);
+    }
+  }
+}
+
+}  // namespace sinklora::kernels::reference

@@ -1,0 +1,21 @@
+// Checks of cache_attention params against the contract of cache_attention.h,
+// shared by every backend. Reads nothing but the params and the i32 tensors
+// whose values the contract bounds; writes nothing.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_KERNELS_CACHE_ATTENTION_CACHE_ATTENTION_VALIDATE_H_
+#define SINKLORA_KERNELS_CACHE_ATTENTION_CACHE_ATTENTION_VALIDATE_H_
+
+#include "kernels/cache_attention/cache_attention.h"
+#include "kernels/status.h"
+
+namespace sinklora::kernels {
+
+Status Validate(const CacheWriteParams& p);
+Status Validate(const CacheAttentionParams& p);
+Status Validate(const CacheColumnSumsParams& p);
+Status Validate(const CacheCompactParams& p);
+
+}  // namespace sinklora::kernels
+
+#endif  // SINKLORA_KERNELS_CACHE_ATTENTION_CACHE_ATTENTION_VALIDATE_H_

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <vector>
+
+#include "kernels/cpu/convert.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/rows.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/elementwise/elementwise_cpu.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+//
+#include "hwy/highway.h"
+#include "kernels/cpu/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sinklora::kernels::cpu {
+namespace HWY_NAMESPACE {
+namespace {
+
+double SumSquaresBlock(const float* x, int64_t n) {
+  const hn::ScalableTag<double> dd;
+  const hn::Rebind<float, decltype(dd)> df;
+  const int64_t lanes = hn::Lanes(dd);
+  auto even = hn::Zero(dd);
+  auto odd = hn::Zero(dd);
+  int64_t i = 0;
+  for (; i + 2 * lanes <= n; i += 2 * lanes) {
+    const auto a = hn::PromoteTo(dd, hn::LoadU(df, x + i));
+    const auto b = hn::PromoteTo(dd, hn::LoadU(df, x + i + lanes));
+    even = hn::MulAdd(a, a, even);
+    odd = hn::MulAdd(b, b, odd);
+  }
+  double sum = Sum(dd, hn::Add(even, odd));
+  for (; i < n; ++i) sum += static_cast<double>(x[i]) * x[i];
+  return sum;
+}
+
+void ScaleBlock(float* x, float factor, int64_t n) {
+  const F32Tag d;
+  ForEachVector(n, [&](int64_t i, auto lanes) {
+    lanes.Store(hn::Mul(lanes.Load(d, x + i), hn::Set(d, factor)), d, x + i);
+  });
+}
+
+void AddBlock(const float* x, float alpha, float* out, int64_t n) {
+  const F32Tag d;
+  ForEachVector(n, [&](int64_t i, auto lanes) {
+    lanes.Store(hn::MulAdd(hn::Set(d, alpha), lanes.Load(d, x + i),
+                           lanes.Load(d, out + i)),
+                d, out + i);
+  });
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace sinklora::kernels::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sinklora::kernels::cpu {
+
+HWY_EXPORT(SumSquaresBlock);
+HWY_EXPORT(ScaleBlock);
+HWY_EXPORT(AddBlock);
+
+std::string SimdTargetName() {
+  const int64_t usable = hwy::SupportedTargets() & HWY_TARGETS;
+  return hwy::TargetName(usable & -usable);  // the lowest bit is the best
+}
+
+void SumSquares(const SumSquaresParams& p, CpuContext& context) {
+  const int64_t n = p.x.num_elements();
+  std::vector<double> partial((n + kTaskElements - 1) / kTaskElements);
+  ParallelBlocks(
+      context.pool, n, kTaskElements, [&](int64_t begin, int64_t end, int) {
+        partial[begin / kTaskElements] = HWY_DYNAMIC_DISPATCH(SumSquaresBlock)(
+            p.x.as<float>() + begin, end - begin);
+      });
+  double sum = 0.0;
+  for (double part : partial) sum += part;
+  *p.result = sum;
+}
+
+void Scale(const ScaleParams& p, CpuContext& context) {
+  ParallelBlocks(context.pool, p.x.num_elements(), kTaskElements,
+                 [&](int64_t begin, int64_t end, int) {
+                   HWY_DYNAMIC_DISPATCH(ScaleBlock)
+                   (p.x.as<float>() + begin, p.factor, end - begin);
+                 });
+}
+
+void Add(const AddParams& p, CpuContext& context) {
+  ParallelBlocks(context.pool, p.x.num_elements(), kTaskElements,
+                 [&](int64_t begin, int64_t end, int) {
+                   HWY_DYNAMIC_DISPATCH(AddBlock)
+                   (p.x.as<float>() + begin, p.alpha, p.out.as<float>() + begin,
+                    end - begin);
+                 });
+}
+
+void Cast(const CastParams& p, CpuContext& context) {
+  if (p.x.data == p.out.data) return;  // a copy onto itself
+  ParallelBlocks(context.pool, p.x.num_elements(), kTaskElements,
+                 [&](int64_t begin, int64_t end, int) {
+                   CopyElements(p.x.as<char>() + begin * SizeOf(p.x.dtype),
+                                p.x.dtype,
+                                p.out.as<char>() + begin * SizeOf(p.out.dtype),
+                                p.out.dtype, end - begin);
+                 });
+}
+
+}  // namespace sinklora::kernels::cpu
+#endif  // HWY_ONCE

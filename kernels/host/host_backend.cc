@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/host/host_backend.h"
+
+#include <cstring>
+
+#include "kernels/validator.h"
+
+namespace sinklora::kernels {
+namespace {
+
+Status ValidateCopy(const char* op, const void* from, const void* to,
+                    int64_t size_bytes) {
+  Validator check(op);
+  check.Value(size_bytes >= 0, "size_bytes", size_bytes, ">= 0");
+  if (size_bytes > 0) check.NotNull("source", from).NotNull("target", to);
+  return check.status();
+}
+
+}  // namespace
+
+Status HostBackend::Allocate(int64_t size_bytes, Buffer* out) {
+  void* data = nullptr;
+  Status status = allocator_.Allocate(size_bytes, &data);
+  if (status.ok()) *out = Buffer(this, data, size_bytes);
+  return status;
+}
+
+Status HostBackend::CopyToDevice(const void* host, void* device,
+                                 int64_t size_bytes) {
+  Status status = ValidateCopy("copy_to_device", host, device, size_bytes);
+  if (status.ok() && size_bytes > 0) std::memmove(device, host, size_bytes);
+  return status;
+}
+
+Status HostBackend::CopyToHost(const void* device, void* host,
+                               int64_t size_bytes) {
+  Status status = ValidateCopy("copy_to_host", device, host, size_bytes);
+  if (status.ok() && size_bytes > 0) std::memmove(host, device, size_bytes);
+  return status;
+}
+
+Status HostBackend::Zero(void* device, int64_t size_bytes) {
+  Status status = ValidateCopy("zero", device, device, size_bytes);
+  if (status.ok() && size_bytes > 0) std::memset(device, 0, size_bytes);
+  return status;
+}
+
+}  // namespace sinklora::kernels

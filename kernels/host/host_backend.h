@@ -1,0 +1,43 @@
+// The memory half of Backend for implementations whose device memory is host
+// memory. Counters cover what Allocate handed out, not an op's own scratch.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_KERNELS_HOST_HOST_BACKEND_H_
+#define SINKLORA_KERNELS_HOST_HOST_BACKEND_H_
+
+#include <cstdint>
+
+#include "kernels/backend.h"
+#include "kernels/host/host_allocator.h"
+
+namespace sinklora::kernels {
+
+class HostBackend : public Backend {
+ public:
+  explicit HostBackend(int64_t max_pooled_bytes)
+      : allocator_(max_pooled_bytes) {}
+
+  Status Allocate(int64_t size_bytes, Buffer* out) override;
+  Status CopyToDevice(const void* host, void* device,
+                      int64_t size_bytes) override;
+  Status CopyToHost(const void* device, void* host,
+                    int64_t size_bytes) override;
+  Status Zero(void* device, int64_t size_bytes) override;
+  int64_t allocated_bytes() const override {
+    return allocator_.allocated_bytes();
+  }
+  int64_t peak_bytes() const override { return allocator_.peak_bytes(); }
+  void ResetPeak() override { allocator_.ResetPeak(); }
+
+ protected:
+  void Free(void* data, int64_t size_bytes) override {
+    allocator_.Free(data, size_bytes);
+  }
+
+ private:
+  HostAllocator allocator_;
+};
+
+}  // namespace sinklora::kernels
+
+#endif  // SINKLORA_KERNELS_HOST_HOST_BACKEND_H_

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/matmul/gemm_engine.h"
+
+#include <omp.h>
+
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "kernels/cpu/scratch.h"
+#include "kernels/matmul/simd_gemm.h"
+#include "oneapi/dnnl/dnnl.hpp"
+
+namespace sinklora::kernels::cpu {
+namespace {
+
+using dnnl::memory;
+
+// Ragged prefill lengths each bring shapes of their own; beyond this many the
+// cache starts over.
+constexpr size_t kMaxPrimitives = 1024;
+
+// oneDNN sizes its OpenMP team by the calling thread's setting. Threads are
+// ours, so the team is one.
+class SingleOmpThread {
+ public:
+  SingleOmpThread() : before_(omp_get_max_threads()) {
+    if (before_ != 1) omp_set_num_threads(1);
+  }
+  ~SingleOmpThread() {
+    if (before_ != 1) omp_set_num_threads(before_);
+  }
+
+ private:
+  const int before_;
+};
+
+struct ShapeHash {
+  size_t operator()(const GemmShape& s) const {
+    size_t hash = static_cast<size_t>(s.m);
+    for (int64_t part :
+         {s.n, s.k, static_cast<int64_t>(s.dtype),
+          static_cast<int64_t>(s.out_dtype), int64_t{s.transpose_b},
+          int64_t{s.accumulate}, static_cast<int64_t>(s.alpha * 4096.0f)}) {
+      hash = hash * 0x9e3779b97f4a7c15ull + static_cast<size_t>(part);
+    }
+    return hash;
+  }
+};
+
+memory::data_type ToDnnl(DType dtype) {
+  return dtype == DType::kBF16 ? memory::data_type::bf16
+                               : memory::data_type::f32;
+}
+
+struct Primitive {
+  dnnl::matmul matmul;
+  memory::desc a, b, out, scratchpad;
+};
+
+dnnl::matmul::primitive_desc Describe(const GemmShape& s,
+                                      const dnnl::engine& engine) {
+  using Dims = memory::dims;
+  const memory::desc a({s.m, s.k}, ToDnnl(s.dtype), Dims{s.k, 1});
+  const memory::desc b({s.k, s.n}, ToDnnl(s.dtype),
+                       s.transpose_b ? Dims{1, s.k} : Dims{s.n, 1});
+  const memory::desc out({s.m, s.n}, ToDnnl(s.out_dtype), Dims{s.n, 1});
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  if (s.alpha != 1.0f) attributes.set_output_scales(0, {s.alpha});
+  if (s.accumulate) {
+    dnnl::post_ops sum;
+    sum.append_sum(1.0f);
+    attributes.set_post_ops(sum);
+  }
+  return dnnl::matmul::primitive_desc({a, b, out}, attributes, engine);
+}
+
+bool IsInvariant(const dnnl::matmul::primitive_desc& description) {
+  return std::string(description.impl_info_str()).starts_with("brg");
+}
+
+bool Supports(DType dtype, const dnnl::engine& engine) {
+  const SingleOmpThread single;
+  GemmShape probe{.m = 16, .n = 64, .k = 64, .dtype = dtype};
+  try {
+    return IsInvariant(Describe(probe, engine));
+  } catch (const dnnl::error&) {
+    return false;  // no implementation at all on this processor
+  }
+}
+
+}  // namespace
+
+struct GemmEngine::Impl {
+  explicit Impl(int num_threads)
+      : engine(dnnl::engine::kind::cpu, 0),
+        use_onednn(Supports(DType::kF32, engine)),
+        has_bf16(use_onednn && Supports(DType::kBF16, engine)),
+        scratchpads(num_threads) {
+    for (int i = 0; i < num_threads; ++i) streams.emplace_back(engine);
+  }
+
+  std::shared_ptr<const Primitive> Get(const GemmShape& shape);
+
+  dnnl::engine engine;
+  const bool use_onednn;
+  const bool has_bf16;
+  std::vector<dnnl::stream> streams;
+  std::vector<Scratch> scratchpads;
+  std::mutex mutex;
+  // Protected by mutex.
+  std::unordered_map<GemmShape, std::shared_ptr<const Primitive>, ShapeHash>
+      primitives;
+};
+
+std::shared_ptr<const Primitive> GemmEngine::Impl::Get(const GemmShape& shape) {
+  std::lock_guard<std::mutex> lock(mutex);
+  if (const auto it = primitives.find(shape); it != primitives.end()) {
+    return it->second;
+  }
+  const auto description = Describe(shape, engine);
+  if (!IsInvariant(description)) {
+    throw std::runtime_error(
+        "matmul: oneDNN offers " + std::string(description.impl_info_str()) +
+        " for m=" + std::to_string(shape.m) + " n=" + std::to_string(shape.n) +
+        " k=" + std::to_string(shape.k) + ", must be a brg kernel");
+  }
+  auto primitive = std::make_shared<Primitive>(
+      Primitive{dnnl::matmul(description), description.src_desc(),
+                description.weights_desc(), description.dst_desc(),
+                description.scratchpad_desc()});
+  if (primitives.size() >= kMaxPrimitives) primitives.clear();
+  primitives.emplace(shape, primitive);
+  return primitive;
+}
+
+GemmEngine::GemmEngine(int num_threads)
+    : impl_(std::make_unique<Impl>(num_threads)) {}
+
+GemmEngine::~GemmEngine() = default;
+
+bool GemmEngine::has_bf16() const { return impl_->has_bf16; }
+
+void GemmEngine::Run(const GemmShape& shape, const void* a, const void* b,
+                     void* out, int thread) {
+  if (!impl_->use_onednn) {
+    SimdGemm(shape, static_cast<const float*>(a), static_cast<const float*>(b),
+             static_cast<float*>(out), impl_->scratchpads[thread]);
+    return;
+  }
+  const SingleOmpThread single;
+  const auto primitive = impl_->Get(shape);
+  const dnnl::engine& engine = impl_->engine;
+  void* scratchpad = impl_->scratchpads[thread].ReserveBytes(
+      static_cast<int64_t>(primitive->scratchpad.get_size()) + 64);
+  dnnl::stream& stream = impl_->streams[thread];
+  primitive->matmul.execute(
+      stream,
+      {{DNNL_ARG_SRC, memory(primitive->a, engine, const_cast<void*>(a))},
+       {DNNL_ARG_WEIGHTS, memory(primitive->b, engine, const_cast<void*>(b))},
+       {DNNL_ARG_DST, memory(primitive->out, engine, out)},
+       {DNNL_ARG_SCRATCHPAD,
+        memory(primitive->scratchpad, engine, scratchpad)}});
+  stream.wait();
+}
+
+}  // namespace sinklora::kernels::cpu

@@ -1,0 +1,56 @@
+// Dense matrix products on the calling thread: oneDNN's blocked kernels where
+// the processor has them (AVX-512), a Highway kernel elsewhere.
+//
+// Either way the bits of an output element depend on its row of a, its column
+// of b and k alone: not on m, n, or the tile of a larger product that is asked
+// for. oneDNN's other implementations do not give that, so a shape that would
+// fall to one of them is an error, never a silent change.
+//
+// Thread-safe for calls with distinct `thread`. Primitives are cached by shape.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_KERNELS_MATMUL_GEMM_ENGINE_H_
+#define SINKLORA_KERNELS_MATMUL_GEMM_ENGINE_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "kernels/tensor.h"
+
+namespace sinklora::kernels::cpu {
+
+// out[m, n] = alpha * a[m, k] * op(b) + (accumulate ? out : 0), all row-major
+// without gaps. m, n, k >= 1.
+struct GemmShape {
+  int64_t m = 0, n = 0, k = 0;
+  DType dtype = DType::kF32;      // of a and b; bf16 needs has_bf16()
+  DType out_dtype = DType::kF32;  // bf16 needs bf16 operands
+  bool transpose_b = false;       // b is [n, k] instead of [k, n]
+  bool accumulate = false;
+  float alpha = 1.0f;
+
+  bool operator==(const GemmShape&) const = default;
+};
+
+class GemmEngine {
+ public:
+  // `thread` of Run lies in [0, num_threads).
+  explicit GemmEngine(int num_threads);
+  ~GemmEngine();
+
+  // Whether bf16 operands are multiplied natively. Without it callers widen to
+  // f32, which loses nothing.
+  bool has_bf16() const;
+
+  // Throws std::bad_alloc, dnnl::error or std::runtime_error.
+  void Run(const GemmShape& shape, const void* a, const void* b, void* out,
+           int thread);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sinklora::kernels::cpu
+
+#endif  // SINKLORA_KERNELS_MATMUL_GEMM_ENGINE_H_

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/kernels/attention/attention_fixture.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "tests/kernels/backends.h"
+
+namespace sinklora::kernels {
+
+using testing::HostTensor;
+
+std::vector<std::string> PatternNames() {
+  return {"full", "short", "s2", "s2_sinks", "sr", "sf"};
+}
+
+NamedPattern MakePattern(const std::string& name, int64_t heads,
+                         int64_t group_size,
+                         const std::vector<int64_t>& lengths, int64_t gap) {
+  NamedPattern named{name, {}};
+  int64_t begin = 0;
+  for (int64_t length : lengths) {
+    const int64_t group =
+        name == "full" ? std::max<int64_t>(1, length) : group_size;
+    named.pattern.segments.push_back({begin, length, group});
+    begin += length + gap;
+  }
+  if (name == "s2" || name == "s2_sinks") {
+    named.pattern.shifted_heads = heads / 2;
+  }
+  if (name == "sr" || name == "sf") {
+    // return_ratio 1/2
+    named.pattern.shifted_heads = std::lround(0.5 * heads / 2.0);
+  }
+  if (name == "s2_sinks" || name == "sf") named.pattern.sink_tokens = 4;
+  return named;
+}
+
+AttentionInputs MakeInputs(int64_t tokens, int64_t heads, int64_t kv_heads,
+                           int64_t head_dim, uint64_t seed, int64_t padding,
+                           double score_scale) {
+  AttentionInputs in;
+  in.q = HostTensor::Random(DType::kF32, {tokens, heads, head_dim}, seed,
+                            score_scale, padding);
+  in.k = HostTensor::Random(DType::kF32, {tokens, kv_heads, head_dim}, seed + 1,
+                            1.0, padding);
+  in.v = HostTensor::Random(DType::kF32, {tokens, kv_heads, head_dim}, seed + 2,
+                            1.0, padding);
+  in.dout = HostTensor::Random(DType::kF32, {tokens, heads, head_dim}, seed + 3,
+                               1.0, padding);
+  in.scale = static_cast<float>(1.0 / std::sqrt(double(head_dim)));
+  return in;
+}
+
+AttentionResults RunForward(Backend& backend, const AttentionInputs& in,
+                            const AttentionPattern& pattern, int64_t padding) {
+  const auto shape = in.q.view().shape;
+  AttentionResults r;
+  r.out =
+      HostTensor::NaNs(DType::kF32, {shape[0], shape[1], shape[2]}, padding);
+  r.lse = HostTensor::NaNs(DType::kF32, {shape[1], shape[0]}, padding);
+  EXPECT_TRUE(Ok(backend.AttentionForward({.q = in.q.view(),
+                                           .k = in.k.view(),
+                                           .v = in.v.view(),
+                                           .pattern = &pattern,
+                                           .scale = in.scale,
+                                           .out = r.out.view(),
+                                           .lse = r.lse.view()})));
+  EXPECT_TRUE(r.out.GapsUntouched() && r.lse.GapsUntouched());
+  return r;
+}
+
+AttentionResults RunBoth(Backend& backend, const AttentionInputs& in,
+                         const AttentionPattern& pattern, int64_t padding) {
+  AttentionResults r = RunForward(backend, in, pattern, padding);
+  const auto q = in.q.view().shape;
+  const auto k = in.k.view().shape;
+  r.dq = HostTensor::NaNs(DType::kF32, {q[0], q[1], q[2]}, padding);
+  r.dk = HostTensor::NaNs(DType::kF32, {k[0], k[1], k[2]}, padding);
+  r.dv = HostTensor::NaNs(DType::kF32, {k[0], k[1], k[2]}, padding);
+  EXPECT_TRUE(Ok(backend.AttentionBackward({.dout = in.dout.view(),
+                                            .q = in.q.view(),
+                                            .k = in.k.view(),
+                                            .v = in.v.view(),
+                                            .out = r.out.view(),
+                                            .lse = r.lse.view(),
+                                            .pattern = &pattern,
+                                            .scale = in.scale,
+                                            .dq = r.dq.view(),
+                                            .dk = r.dk.view(),
+                                            .dv = r.dv.view()})));
+  EXPECT_TRUE(r.dq.GapsUntouched() && r.dk.GapsUntouched() &&
+              r.dv.GapsUntouched());
+  return r;
+}
+
+}  // namespace sinklora::kernels

@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <random>
+
+#include "kernels/attention/attention.h"
+#include "tests/kernels/backends.h"
+#include "tests/kernels/tolerances.h"
+
+namespace sinklora::kernels {
+namespace {
+
+using testing::BitEqual;
+using testing::HostTensor;
+using testing::TensorNear;
+using testing::Tolerance;
+
+constexpr double kLargestScore = 6.0;
+
+// One layer's cache on the host.
+struct Cache {
+  HostTensor k, v, positions, scores;
+  int64_t used = 0;
+
+  CacheView view() {
+    return {.k = k.view(),
+            .v = v.view(),
+            .positions = positions.view(),
+            .used = used};
+  }
+};
+
+// Memory that holds no token is NaN: reading it shows.
+Cache EmptyCache(DType dtype, int64_t kv_heads, int64_t slots, int64_t head_dim,
+                 int64_t padding = 0) {
+  const std::vector<int64_t> shape{kv_heads, slots, head_dim};
+  return {.k = HostTensor::NaNs(dtype, shape, padding),
+          .v = HostTensor::NaNs(dtype, shape, padding),
+          .positions = HostTensor::Ints(
+              {kv_heads, slots}, std::vector<int32_t>(kv_heads * slots, -1)),
+          .scores = HostTensor::Zeros(DType::kF32, {kv_heads, slots})};
+}
+
+HostTensor Range(int32_t begin, int64_t count) {
+  std::vector<int32_t> values(count);
+  std::iota(values.begin(), values.end(), begin);
+  return HostTensor::Ints({count}, values);
+}
+
+struct Tokens {
+  HostTensor q, k, v;
+};
+
+Tokens MakeTokens(int64_t tokens, int64_t heads, int64_t kv_heads,
+                  int64_t head_dim, uint64_t seed) {
+  return {
+      HostTensor::Random(DType::kF32, {tokens, heads, head_dim}, seed),
+      HostTensor::Random(DType::kF32, {tokens, kv_heads, head_dim}, seed + 1),
+      HostTensor::Random(DType::kF32, {tokens, kv_heads, head_dim}, seed + 2)};
+}
+
+// Writes tokens [first, first + count) to slots that `slot_of` gives.
+template <typename SlotOf>
+void Write(Backend& backend, const Tokens& x, int64_t first, int64_t count,
+           Cache& cache, SlotOf slot_of) {
+  const int64_t kv_heads = cache.k.view().shape[0];
+  HostTensor slots = HostTensor::Zeros(DType::kI32, {kv_heads, count});
+  for (int64_t h = 0; h < kv_heads; ++h) {
+    for (int64_t t = 0; t < count; ++t) {
+      slots.Set(static_cast<double>(slot_of(h, first + t)), h, t);
+    }
+  }
+  ASSERT_TRUE(Ok(backend.CacheWrite(
+      {.k = x.k.view().Rows(first, count),
+       .v = x.v.view().Rows(first, count),
+       .position = Range(static_cast<int32_t>(first), count).view(),
+       .slots = slots.view(),
+       .cache = cache.view()})));
+}
+
+// A different order of slots in each head, with holes after every third.
+int64_t Shuffled(int64_t h, int64_t t) {
+  const int64_t spread = t + t / 3;
+  return spread % 2 == 0 ? spread + h % 2 : spread - 1 + (h + 1) % 2;
+}
+int64_t InOrder(int64_t, int64_t t) { return t; }
+
+float ScaleOf(const Tokens& x) {
+  return static_cast<float>(1.0 / std::sqrt(double(x.q.view().shape[2])));
+}
+
+struct Attended {
+  HostTensor out, lse;
+};
+
+Attended Attend(Backend& backend, const Tokens& x, int64_t first, int64_t count,
+                Cache& cache) {
+  const auto shape = x.q.view().shape;
+  Attended r{HostTensor::NaNs(DType::kF32, {count, shape[1], shape[2]}, 1),
+             HostTensor::NaNs(DType::kF32, {shape[1], count}, 2)};
+  EXPECT_TRUE(Ok(backend.CacheAttention(
+      {.q = x.q.view().Rows(first, count),
+       .position = Range(static_cast<int32_t>(first), count).view(),
+       .cache = cache.view(),
+       .scale = ScaleOf(x),
+       .out = r.out.view(),
+       .lse = r.lse.view()})));
+  EXPECT_TRUE(r.out.GapsUntouched() && r.lse.GapsUntouched());
+  return r;
+}
+
+void AddColumnSums(Backend& backend, const Tokens& x, int64_t first,
+                   int64_t count, const HostTensor& lse, Cache& cache) {
+  ASSERT_TRUE(Ok(backend.CacheColumnSums(
+      {.q = x.q.view().Rows(first, count),
+       .position = Range(static_cast<int32_t>(first), count).view(),
+       .lse = lse.view(),
+       .cache = cache.view(),
+       .scale = ScaleOf(x),
+       .scores = cache.scores.view()})));
+}
+
+double SumOfScores(const Cache& cache, int64_t kv_head) {
+  double sum = 0.0;
+  for (int64_t j = 0; j < cache.scores.view().shape[1]; ++j) {
+    sum += cache.scores.Get(kv_head, j);
+  }
+  return sum;
+}
+
+struct Shape {
+  int64_t tokens, heads, kv_heads, head_dim;
+  DType dtype;
+  int64_t padding;
+};
+
+std::vector<Shape> Shapes() {
+  return {{1, 1, 1, 8, DType::kF32, 0},    {3, 4, 2, 16, DType::kF32, 0},
+          {63, 6, 2, 24, DType::kBF16, 3}, {64, 2, 2, 64, DType::kF32, 1},
+          {65, 4, 1, 40, DType::kBF16, 0}, {150, 8, 2, 8, DType::kF32, 0}};
+}
+
+TEST(CacheAttentionTest, MatchesReferenceWithHolesAndShuffledSlots) {
+  const auto cpu = Open("cpu", 3);
+  const auto reference = Open("reference");
+  for (const Shape& s : Shapes()) {
+    const Tokens x = MakeTokens(s.tokens, s.heads, s.kv_heads, s.head_dim, 1);
+    const int64_t slots = 2 * s.tokens + 4;
+    Cache cache = EmptyCache(s.dtype, s.kv_heads, slots, s.head_dim, s.padding);
+    Write(*cpu, x, 0, s.tokens, cache, Shuffled);
+    cache.used = s.tokens + s.tokens / 3 + 2;
+    Cache other = cache;
+    const Attended got = Attend(*cpu, x, 0, s.tokens, cache);
+    const Attended want = Attend(*reference, x, 0, s.tokens, other);
+    const Tolerance tolerance = AttentionTolerance(s.head_dim, kLargestScore);
+    EXPECT_TRUE(TensorNear(got.out.view(), want.out.view(), tolerance));
+    EXPECT_TRUE(TensorNear(got.lse.view(), want.lse.view(), tolerance));
+    AddColumnSums(*cpu, x, 0, s.tokens, want.lse, cache);
+    AddColumnSums(*reference, x, 0, s.tokens, want.lse, other);
+    Tolerance sums = tolerance;
+    sums.of_largest += 2.0 * kF32Rounding * std::sqrt(double(s.tokens) * 8.0);
+    EXPECT_TRUE(TensorNear(cache.scores.view(), other.scores.view(), sums));
+  }
+}
+
+class CacheTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  std::unique_ptr<Backend> backend_ = Open(GetParam());
+};
+
+INSTANTIATE_TEST_SUITE_P(All, CacheTest, ::testing::Values("reference", "cpu"));
+
+// Slots in token order are plain causal attention.
+TEST_P(CacheTest, EqualsTrainingAttention) {
+  for (int64_t tokens : {1, 64, 131}) {
+    const Tokens x = MakeTokens(tokens, 4, 2, 16, 3);
+    Cache cache = EmptyCache(DType::kF32, 2, tokens + 9, 16);
+    Write(*backend_, x, 0, tokens, cache, InOrder);
+    cache.used = tokens;
+    const Attended got = Attend(*backend_, x, 0, tokens, cache);
+    const AttentionPattern full{.segments = {{0, tokens, tokens}}};
+    HostTensor want = HostTensor::NaNs(DType::kF32, {tokens, 4, 16});
+    ASSERT_TRUE(Ok(backend_->AttentionForward({.q = x.q.view(),
+                                               .k = x.k.view(),
+                                               .v = x.v.view(),
+                                               .pattern = &full,
+                                               .scale = ScaleOf(x),
+                                               .out = want.view()})));
+    EXPECT_TRUE(TensorNear(got.out.view(), want.view(),
+                           AttentionTolerance(16, kLargestScore)));
+  }
+}
+
+// Chunked prefill and token-by-token decode give the bits of one shot, in
+// outputs and in scores.
+TEST_P(CacheTest, ChunksGiveTheBitsOfOneShot) {
+  for (DType dtype : {DType::kF32, DType::kBF16}) {
+    const int64_t tokens = 140;
+    const Tokens x = MakeTokens(tokens, 6, 2, 24, 5);
+    Cache whole = EmptyCache(dtype, 2, 160, 24);
+    Write(*backend_, x, 0, tokens, whole, InOrder);
+    whole.used = tokens;
+    const Attended want = Attend(*backend_, x, 0, tokens, whole);
+    AddColumnSums(*backend_, x, 0, tokens, want.lse, whole);
+    for (int64_t chunk : {1, 7, 64, 100}) {
+      Cache cache = EmptyCache(dtype, 2, 160, 24);
+      Write(*backend_, x, 0, tokens, cache, InOrder);
+      cache.used = tokens;
+      for (int64_t first = 0; first < tokens; first += chunk) {
+        const int64_t count = std::min(chunk, tokens - first);
+        const Attended got = Attend(*backend_, x, first, count, cache);
+        ASSERT_TRUE(
+            BitEqual(got.out.view(), want.out.view().Rows(first, count)));
+        AddColumnSums(*backend_, x, first, count, got.lse, cache);
+      }
+      EXPECT_TRUE(BitEqual(cache.scores.view(), whole.scores.view()));
+    }
+  }
+}
+
+// A cache that is filled as tokens come equals one that is filled ahead: what a
+// token must not see changes nothing.
+TEST_P(CacheTest, LaterTokensInTheCacheDoNotShow) {
+  const int64_t tokens = 130;
+  const Tokens x = MakeTokens(tokens, 2, 1, 16, 6);
+  Cache ahead = EmptyCache(DType::kF32, 1, tokens, 16);
+  Write(*backend_, x, 0, tokens, ahead, InOrder);
+  ahead.used = tokens;
+  Cache growing = EmptyCache(DType::kF32, 1, tokens, 16);
+  for (int64_t t = 0; t < tokens; ++t) {
+    Write(*backend_, x, t, 1, growing, InOrder);
+    growing.used = t + 1;
+    ASSERT_TRUE(BitEqual(Attend(*backend_, x, t, 1, growing).out.view(),
+                         Attend(*backend_, x, t, 1, ahead).out.view()))
+        << t;
+  }
+}
+
+TEST_P(CacheTest, OneStepAddsQueriesTimesGroupToTheScores) {
+  const Tokens x = MakeTokens(90, 6, 2, 16, 7);
+  Cache cache = EmptyCache(DType::kF32, 2, 200, 16);
+  Write(*backend_, x, 0, 90, cache, Shuffled);
+  cache.used = 125;
+  const Attended r = Attend(*backend_, x, 0, 90, cache);
+  AddColumnSums(*backend_, x, 0, 90, r.lse, cache);
+  for (int64_t h = 0; h < 2; ++h) {
+    EXPECT_TRUE(std::fabs(SumOfScores(cache, h) - 90 * 3) <= 90 * 3 * 1e-5);
+    for (int64_t j = 0; j < 200; ++j) {
+      if (cache.positions.Get(h, j) >= 0) continue;
+      EXPECT_EQ(cache.scores.Get(h, j), 0.0);
+    }
+  }
+}
+
+TEST_P(CacheTest, WriteRoundsAndTouchesNothingElse) {
+  for (DType dtype : {DType::kF32, DType::kBF16}) {
+    const Tokens x = MakeTokens(3, 2, 2, 8, 8);
+    Cache cache = EmptyCache(dtype, 2, 5, 8, 1);
+    Write(*backend_, x, 0, 3, cache,
+          [](int64_t h, int64_t t) { return h == 0 ? 4 - t : t; });
+    EXPECT_TRUE(cache.k.GapsUntouched() && cache.v.GapsUntouched());
+    for (int64_t d = 0; d < 8; ++d) {
+      const float k = static_cast<float>(x.k.Get(1, 0, d));
+      const double want = dtype == DType::kF32 ? k : FromBf16(ToBf16(k));
+      EXPECT_EQ(cache.k.Get(0, 3, d), want);
+      EXPECT_EQ(cache.v.Get(1, 2, d),
+                dtype == DType::kF32
+                    ? x.v.Get(2, 1, d)
+                    : FromBf16(ToBf16(static_cast<float>(x.v.Get(2, 1, d)))));
+      EXPECT_TRUE(std::isnan(cache.k.Get(0, 1, d)));
+    }
+    EXPECT_EQ(cache.positions.Get(0, 2), 2);
+    EXPECT_EQ(cache.positions.Get(0, 0), -1);
+    EXPECT_EQ(cache.positions.Get(1, 0), 0);
+  }
+}
+
+TEST_P(CacheTest, CompactMovesEveryPartOfASlot) {
+  for (DType dtype : {DType::kF32, DType::kBF16}) {
+    for (bool with_scores : {true, false}) {
+      const Tokens x = MakeTokens(6, 2, 2, 8, 9);
+      Cache cache = EmptyCache(dtype, 2, 7, 8);
+      Write(*backend_, x, 0, 6, cache, InOrder);
+      cache.used = 6;
+      cache.scores = HostTensor::Random(DType::kF32, {2, 7}, 10);
+      const Cache before = cache;
+      const std::vector<std::vector<int64_t>> keep{{0, 2, 5}, {3, 4, 5}};
+      const HostTensor kept = HostTensor::Ints({2, 3}, {0, 2, 5, 3, 4, 5});
+      CacheCompactParams p{.cache = cache.view(), .keep = kept.view()};
+      if (with_scores) p.scores = cache.scores.view();
+      ASSERT_TRUE(Ok(backend_->CacheCompact(p)));
+      for (int64_t h = 0; h < 2; ++h) {
+        for (int64_t i = 0; i < 3; ++i) {
+          const int64_t from = keep[h][i];
+          for (int64_t d = 0; d < 8; ++d) {
+            EXPECT_EQ(cache.k.Get(h, i, d), before.k.Get(h, from, d));
+            EXPECT_EQ(cache.v.Get(h, i, d), before.v.Get(h, from, d));
+          }
+          EXPECT_EQ(cache.positions.Get(h, i), before.positions.Get(h, from));
+          EXPECT_EQ(cache.scores.Get(h, i),
+                    before.scores.Get(h, with_scores ? from : i));
+        }
+        for (int64_t i = 3; i < 7; ++i) {
+          EXPECT_EQ(cache.positions.Get(h, i), -1);
+          EXPECT_EQ(cache.scores.Get(h, i),
+                    with_scores ? 0.0 : before.scores.Get(h, i));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(CacheTest, NothingToDoIsFine) {
+  const Tokens x = MakeTokens(0, 2, 1, 8, 11);
+  Cache cache = EmptyCache(DType::kF32, 1, 4, 8);
+  Write(*backend_, x, 0, 0, cache, InOrder);
+  Attend(*backend_, x, 0, 0, cache);
+  const HostTensor none = HostTensor::Zeros(DType::kI32, {1, 0});
+  EXPECT_TRUE(
+      Ok(backend_->CacheCompact({.cache = cache.view(), .keep = none.view()})));
+}
+
+TEST_P(CacheTest, RefusesBadParamsUntouched) {
+  const Tokens x = MakeTokens(2, 2, 1, 8, 12);
+  Cache cache = EmptyCache(DType::kF32, 1, 4, 8);
+  const HostTensor position = Range(0, 2);
+  for (int32_t bad : {4, -1}) {
+    EXPECT_TRUE(
+        Refused(backend_->CacheWrite(
+                    {.k = x.k.view(),
+                     .v = x.v.view(),
+                     .position = position.view(),
+                     .slots = HostTensor::Ints({1, 2}, {0, bad}).view(),
+                     .cache = cache.view()}),
+                {"cache_write", "slots[0][1]", std::to_string(bad), "[0, 4)"}));
+  }
+  EXPECT_EQ(cache.positions.Get(0, 0), -1);
+
+  HostTensor out = HostTensor::Zeros(DType::kF32, {2, 2, 8});
+  CacheAttentionParams p{.q = x.q.view(),
+                         .position = position.view(),
+                         .cache = cache.view(),
+                         .scale = 1.0f,
+                         .out = out.view()};
+  EXPECT_TRUE(Refused(backend_->CacheAttention(p),
+                      {"cache_attention", "position[0]", "no visible slot"}));
+  p.cache.used = 5;
+  EXPECT_TRUE(
+      Refused(backend_->CacheAttention(p), {"cache.used is 5", "[0, 4]"}));
+  p.cache = cache.view();
+  p.cache.v.dtype = DType::kBF16;
+  EXPECT_TRUE(Refused(backend_->CacheAttention(p), {"cache.v.dtype"}));
+
+  for (const auto& keep :
+       {std::vector<int32_t>{1, 1}, {2, 1}, {0, 4}, {-1, 2}}) {
+    EXPECT_TRUE(Refused(
+        backend_->CacheCompact({.cache = cache.view(),
+                                .keep = HostTensor::Ints({1, 2}, keep).view()}),
+        {"cache_compact", "keep[0]"}));
+  }
+}
+
+TEST(CacheCpuTest, ThreadsDoNotChangeBits) {
+  const Tokens x = MakeTokens(200, 8, 4, 32, 13);
+  Cache filled = EmptyCache(DType::kBF16, 4, 300, 32);
+  Write(*Open("cpu"), x, 0, 200, filled, Shuffled);
+  filled.used = 270;
+  const auto run = [&](int threads, Cache& cache) {
+    cache = filled;
+    const auto backend = Open("cpu", threads);
+    const Attended r = Attend(*backend, x, 0, 200, cache);
+    AddColumnSums(*backend, x, 0, 200, r.lse, cache);
+    return r;
+  };
+  Cache one;
+  const Attended want = run(1, one);
+  for (int threads : {2, 3}) {
+    Cache many;
+    const Attended got = run(threads, many);
+    EXPECT_TRUE(BitEqual(got.out.view(), want.out.view()));
+    EXPECT_TRUE(BitEqual(got.lse.view(), want.lse.view()));
+    EXPECT_TRUE(BitEqual(many.scores.view(), one.scores.view()));
+  }
+}
+
+}  // namespace
+}  // namespace sinklora::kernels
