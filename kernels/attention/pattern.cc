@@ -6,7 +6,6 @@
 namespace sinklora::kernels {
 
 GroupRange GroupOf(const AttentionSegment& segment, bool shifted, int64_t p) {
-  if (segment.group_size >= segment.length) return {0, segment.length};
   const int64_t size = segment.group_size;
   const int64_t shift = shifted ? size / 2 : 0;
   const int64_t index = (p + shift) / size;

@@ -17,8 +17,7 @@ struct GroupRange {
   int64_t end = 0;
 };
 
-// Group of local position `p` for shifted or un-shifted heads. A group size of
-// the segment's length or more is one group, never shifted.
+// Group of local position `p` for shifted or un-shifted heads.
 GroupRange GroupOf(const AttentionSegment& segment, bool shifted, int64_t p);
 
 // Whether head `h` of `heads` is one of the last `pattern.shifted_heads`.

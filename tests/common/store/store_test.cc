@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/store/store.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <thread>
 
 #include "common/base/files.h"
@@ -154,34 +157,62 @@ TEST_F(StoreTest, WritersInParallel) {
   EXPECT_THAT(store_->Scan("w/", "", 100).value(), SizeIs(40));
 }
 
-// A process is killed while it writes batches of two keys. What it acknowledged
-// is there; no batch is there by half.
+// Where the child process of the next test acknowledges its writes.
+constexpr int kAcknowledgeFd = 100;
+constexpr char kDirectoryVariable[] = "SINKLORA_TEST_STORE_DIRECTORY";
+
+// Not a test of its own: the process that the next one starts and kills.
+TEST(StoreWriterProcess, DISABLED_WritesUntilKilled) {
+  const char* const directory = getenv(kDirectoryVariable);
+  ASSERT_NE(directory, nullptr);
+  ASSERT_OK_AND_ASSIGN(const auto store, OpenRocksStore(directory));
+  for (int32_t i = 0;; ++i) {
+    WriteBatch batch;
+    batch.Put(fmt::format("left/{}", i), "x");
+    batch.Put(fmt::format("right/{}", i), "x");
+    ASSERT_OK(store->Write(batch));
+    ASSERT_EQ(write(kAcknowledgeFd, &i, sizeof(i)), ssize_t{sizeof(i)});
+  }
+}
+
+// Starts that process on `directory`; its acknowledgements arrive at the
+// returned descriptor.
+std::pair<pid_t, int> StartWriter(const std::string& directory) {
+  int ends[2];
+  EXPECT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_adddup2(&actions, ends[1], kAcknowledgeFd);
+  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null",
+                                   O_WRONLY, 0);
+  setenv(kDirectoryVariable, directory.c_str(), /*overwrite=*/1);
+  std::string name = "store_test";
+  std::string filter = "--gtest_filter=StoreWriterProcess.*";
+  std::string disabled = "--gtest_also_run_disabled_tests";
+  char* const argv[] = {name.data(), filter.data(), disabled.data(), nullptr};
+  pid_t child = 0;
+  EXPECT_EQ(
+      posix_spawn(&child, "/proc/self/exe", &actions, nullptr, argv, environ),
+      0);
+  posix_spawn_file_actions_destroy(&actions);
+  close(ends[1]);
+  return {child, ends[0]};
+}
+
+// A process is killed while it writes batches of two keys. What it
+// acknowledged is there; no batch is there by half.
 TEST_F(StoreTest, KilledWriterLosesNothingAcknowledged) {
   store_.reset();
-  int pipe_ends[2];
-  ASSERT_EQ(pipe(pipe_ends), 0);
-  const pid_t child = fork();
-  if (child == 0) {
-    auto store = OpenRocksStore(directory_);
-    for (int32_t i = 0; store.ok(); ++i) {
-      WriteBatch batch;
-      batch.Put(fmt::format("left/{}", i), "x");
-      batch.Put(fmt::format("right/{}", i), "x");
-      if (!(*store)->Write(batch).ok()) break;
-      if (write(pipe_ends[1], &i, sizeof(i)) != sizeof(i)) break;
-    }
-    _exit(1);
-  }
-  close(pipe_ends[1]);
+  const auto [child, fd] = StartWriter(directory_);
   int32_t acknowledged = -1;
   while (acknowledged < 30 &&
-         read(pipe_ends[0], &acknowledged, sizeof(acknowledged)) > 0) {
+         read(fd, &acknowledged, sizeof(acknowledged)) > 0) {
   }
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);
-  while (read(pipe_ends[0], &acknowledged, sizeof(acknowledged)) > 0) {
+  while (read(fd, &acknowledged, sizeof(acknowledged)) > 0) {
   }
-  close(pipe_ends[0]);
+  close(fd);
   ASSERT_GE(acknowledged, 30);
   ASSERT_OK_AND_ASSIGN(store_, OpenRocksStore(directory_));
   ASSERT_OK_AND_ASSIGN(const auto left, store_->Scan("left/", "", 1'000'000));

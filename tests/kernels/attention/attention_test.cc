@@ -192,8 +192,7 @@ INSTANTIATE_TEST_SUITE_P(All, AttentionBackendTest,
 TEST_P(AttentionBackendTest, SinksCoveringOneGroupEqualFull) {
   const AttentionInputs in = MakeInputs(100, 4, 2, 16, 71);
   AttentionPattern full{.segments = {{0, 100, 100}}};
-  AttentionPattern sinks{
-      .segments = {{0, 100, 100}}, .shifted_heads = 2, .sink_tokens = 100};
+  AttentionPattern sinks{.segments = {{0, 100, 100}}, .sink_tokens = 100};
   const AttentionResults a = RunBoth(*backend_, in, full);
   const AttentionResults b = RunBoth(*backend_, in, sinks);
   EXPECT_TRUE(BitEqual(a.out.view(), b.out.view()));

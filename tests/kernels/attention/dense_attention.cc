@@ -57,7 +57,6 @@ bool Allowed(const AttentionPattern& pattern, int64_t heads, int64_t h,
   const AttentionSegment* doc = SegmentOf(pattern, i);
   if (doc == nullptr || doc != SegmentOf(pattern, j) || j > i) return false;
   if (j - doc->begin < pattern.sink_tokens) return true;
-  if (doc->group_size >= doc->length) return true;  // one group
   const bool shifted = h >= heads - pattern.shifted_heads;
   const int64_t shift = shifted ? doc->group_size / 2 : 0;
   const auto group = [&](int64_t token) {

@@ -74,12 +74,9 @@ DenseMask ExpandMask(const ReferenceBatch& batch, int64_t heads) {
   for (int64_t h = 0; h < heads; ++h) {
     int64_t start = 0;
     for (const ReferenceDocument& d : batch.documents) {
-      const bool one_group = d.group_size >= d.tokens;
       const bool shifted = h >= heads - batch.shifted_heads;
       const int64_t shift = shifted ? d.group_size / 2 : 0;
-      const auto group = [&](int64_t p) {
-        return one_group ? 0 : (p + shift) / d.group_size;
-      };
+      const auto group = [&](int64_t p) { return (p + shift) / d.group_size; };
       for (int64_t i = 0; i < d.tokens; ++i) {
         for (int64_t j = 0; j <= i; ++j) {
           mask[h][(start + i) * tokens + start + j] =

@@ -1,0 +1,113 @@
+// Serving side of the Llama graph: weights shared by all targets, a target
+// (base, or base + adapter without merging), and sequences with their own
+// cache.
+//
+// Threading: a Backend has one caller at a time, so everything that runs on one
+// backend (Load, Create, Prefill, Decode, Score) is called from one thread, the
+// engine's. Ownership: shared_ptr from sequence to target to weights: unloading
+// waits for the last user.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_COMMON_MODEL_INFERENCE_MODEL_H_
+#define SINKLORA_COMMON_MODEL_INFERENCE_MODEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/cancellation.h"
+#include "common/model/options.h"
+#include "common/weights/model_files.h"
+#include "common/weights/peft_adapter.h"
+#include "kernels/backend.h"
+
+namespace sinklora {
+
+// Base weights on the device. Immutable after Load.
+class BaseWeights {
+ public:
+  static absl::StatusOr<std::shared_ptr<BaseWeights>> Load(
+      kernels::Backend* backend, const ModelFiles& files,
+      kernels::DType matrix_dtype);
+  virtual ~BaseWeights() = default;
+  virtual const LlamaConfig& config() const = 0;
+  virtual int64_t weight_bytes() const = 0;
+};
+
+// What requests run against. Immutable after Create.
+class ServedModel {
+ public:
+  // `adapter` may be null; `context_tokens` 0 takes the adapter's, or the
+  // base's own. A longer context than the base's scales RoPE linearly. Applies
+  // LoRA as base product + low-rank product; tuned embedding and norms replace
+  // the base's.
+  static absl::StatusOr<std::shared_ptr<ServedModel>> Create(
+      std::shared_ptr<BaseWeights> weights, const PeftAdapter* adapter,
+      int64_t context_tokens);
+  virtual ~ServedModel() = default;
+  virtual const LlamaConfig& config() const = 0;  // of the base
+  virtual int64_t context_tokens() const = 0;
+  virtual double rope_factor() const = 0;
+  virtual int64_t extra_bytes() const = 0;  // beyond the base weights
+
+  struct ScoreResult {
+    double nll_sum = 0;
+    int64_t scored_tokens = 0;
+    std::vector<float> nll;  // one a scored token
+  };
+  // Negative log-likelihood of token_ids[i], i >= score_from, given all before
+  // it; one teacher-forced pass, full attention. kInvalidArgument for fewer
+  // than 2 tokens, more than the context, ids outside the vocabulary,
+  // score_from outside [1, size). Polls `cancellation` between layers.
+  virtual absl::StatusOr<ScoreResult> Score(
+      std::span<const int32_t> token_ids, int64_t score_from,
+      const Cancellation* cancellation) = 0;
+};
+
+struct CacheUsage {
+  int64_t resident_tokens = 0;  // per layer and kv head
+  int64_t resident_bytes =
+      0;  // K and V of all layers and heads that are held now
+  int64_t peak_resident_bytes = 0;
+  int64_t evicted_tokens = 0;  // per layer and kv head
+};
+
+// One request's state: its cache, its position, the logits of the last token.
+// Not thread-safe.
+//
+// Prefill attends exactly to the whole prompt, in chunks of any size; after the
+// last chunk the policy evicts once, so chunked equals one-shot bit for bit. A
+// decode step appends its token, attends, adds the softmax column sums to the
+// scores (H2O) and, when over budget, evicts one slot per layer and kv head,
+// which the next token overwrites: memory after prefill is the budget's. budget
+// >= length is bit-identical to the full cache. Every step checks that scores
+// grew by exactly queries x group (relative 1e-3) and are finite, else
+// kInternal with reason SCORE_INVARIANT.
+class Sequence {
+ public:
+  // `max_tokens`: most tokens prompt and answer will have together; <= context.
+  static absl::StatusOr<std::unique_ptr<Sequence>> Create(
+      std::shared_ptr<ServedModel> model, const ResolvedCache& cache,
+      int64_t max_tokens);
+  virtual ~Sequence() = default;
+
+  // Next tokens of the prompt, >= 1; `last` with the final chunk, after which
+  // logits() is set.
+  virtual absl::Status Prefill(std::span<const int32_t> tokens, bool last) = 0;
+  // Feeds one token, updates logits(). REQUIRES: prefill is complete.
+  virtual absl::Status Decode(int32_t token) = 0;
+  virtual std::span<const float> logits() const = 0;  // [vocab]
+  virtual int64_t position() const = 0;               // tokens fed so far
+  virtual CacheUsage usage() const = 0;
+  // Kept positions of one layer and kv head, ascending, for tests and
+  // diagnosis.
+  virtual std::vector<int32_t> KeptPositions(int64_t layer,
+                                             int64_t kv_head) const = 0;
+};
+
+}  // namespace sinklora
+
+#endif  // SINKLORA_COMMON_MODEL_INFERENCE_MODEL_H_

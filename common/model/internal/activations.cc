@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/model/internal/activations.h"
+
+namespace sinklora::internal {
+
+using kernels::DType;
+
+LayerActivations LayerActivations::Take(const LlamaConfig& config,
+                                        int64_t tokens, Arena* arena) {
+  const int64_t hidden = config.hidden_size;
+  const int64_t heads = config.num_heads * config.head_dim;
+  const int64_t kv_heads = config.num_kv_heads * config.head_dim;
+  const auto take = [&](int64_t columns) {
+    return arena->Take(DType::kF32, {tokens, columns});
+  };
+  LayerActivations out;
+  out.attention_input = take(hidden);
+  out.attention_inv_rms = arena->Take(DType::kF32, {tokens});
+  out.q = take(heads);
+  out.k = take(kv_heads);
+  out.v = take(kv_heads);
+  out.lse = arena->Take(DType::kF32, {config.num_heads, tokens});
+  out.attention = take(heads);
+  out.middle = take(hidden);
+  out.mlp_input = take(hidden);
+  out.mlp_inv_rms = arena->Take(DType::kF32, {tokens});
+  out.gate = take(config.intermediate_size);
+  out.up = take(config.intermediate_size);
+  out.product = take(config.intermediate_size);
+  return out;
+}
+
+BackwardScratch BackwardScratch::Take(const LlamaConfig& config, int64_t tokens,
+                                      Arena* arena) {
+  const int64_t heads = config.num_heads * config.head_dim;
+  const int64_t kv_heads = config.num_kv_heads * config.head_dim;
+  const auto take = [&](int64_t columns) {
+    return arena->Take(DType::kF32, {tokens, columns});
+  };
+  BackwardScratch out;
+  out.dresidual = take(config.hidden_size);
+  out.dhidden = take(config.hidden_size);
+  out.dattention = take(heads);
+  out.dq = take(heads);
+  out.dk = take(kv_heads);
+  out.dv = take(kv_heads);
+  return out;
+}
+
+PassActivations PassActivations::Take(const LlamaConfig& config, PassKind kind,
+                                      int64_t tokens, int64_t max_lora_rank,
+                                      Arena* arena) {
+  PassActivations out;
+  out.kind = kind;
+  const auto residual = [&] {
+    return arena->Take(DType::kF32, {tokens, config.hidden_size});
+  };
+  out.ids = arena->Take(DType::kI32, {tokens});
+  out.positions = arena->Take(DType::kI32, {tokens});
+  out.labels = arena->Take(DType::kI32, {tokens});
+  for (int64_t i = 0; i <= config.num_layers; ++i) {
+    const bool reuse = kind == PassKind::kForward && i >= 2;
+    out.residual.push_back(reuse ? out.residual[i - 2] : residual());
+  }
+  const int64_t kept = kind == PassKind::kKeep ? config.num_layers : 1;
+  for (int64_t i = 0; i < kept; ++i) {
+    out.layers.push_back(LayerActivations::Take(config, tokens, arena));
+  }
+  out.final_input = residual();
+  out.final_inv_rms = arena->Take(DType::kF32, {tokens});
+  if (max_lora_rank > 0) {
+    out.lora.down = arena->Take(DType::kF32, {tokens, max_lora_rank});
+  }
+  if (kind == PassKind::kForward) {
+    out.nll = arena->Take(DType::kF32, {tokens});
+    return out;
+  }
+  if (max_lora_rank > 0) {
+    out.lora.ddown = arena->Take(DType::kF32, {tokens, max_lora_rank});
+  }
+  out.backward = BackwardScratch::Take(config, tokens, arena);
+  return out;
+}
+
+}  // namespace sinklora::internal

@@ -1,0 +1,77 @@
+// Layouts of what a forward (and backward) pass keeps on the device. All f32
+// unless said otherwise.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_COMMON_MODEL_INTERNAL_ACTIVATIONS_H_
+#define SINKLORA_COMMON_MODEL_INTERNAL_ACTIVATIONS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "common/model/internal/arena.h"
+#include "common/model/internal/linear.h"
+#include "common/weights/llama_config.h"
+#include "kernels/tensor.h"
+
+namespace sinklora::internal {
+
+// Everything inside one layer that its backward pass reads.
+struct LayerActivations {
+  kernels::TensorView attention_input;    // [tokens, hidden], normed
+  kernels::TensorView attention_inv_rms;  // [tokens]
+  kernels::TensorView q;          // [tokens, heads * head_dim], after RoPE
+  kernels::TensorView k, v;       // [tokens, kv_heads * head_dim]
+  kernels::TensorView lse;        // [heads, tokens]
+  kernels::TensorView attention;  // [tokens, heads * head_dim]
+  kernels::TensorView middle;  // [tokens, hidden], after the attention residual
+  kernels::TensorView mlp_input;          // [tokens, hidden], normed
+  kernels::TensorView mlp_inv_rms;        // [tokens]
+  kernels::TensorView gate, up, product;  // [tokens, intermediate]
+
+  static LayerActivations Take(const LlamaConfig& config, int64_t tokens,
+                               Arena* arena);
+};
+
+// Temporaries of the backward pass, shared by all layers.
+struct BackwardScratch {
+  kernels::TensorView dresidual;   // [tokens, hidden]: gradient that flows down
+                                   // the residual stream
+  kernels::TensorView dhidden;     // [tokens, hidden]: of a normed input
+  kernels::TensorView dattention;  // [tokens, heads * head_dim]
+  kernels::TensorView dq, dk, dv;  // as q, k, v
+
+  static BackwardScratch Take(const LlamaConfig& config, int64_t tokens,
+                              Arena* arena);
+};
+
+enum class PassKind {
+  kForward,    // loss only
+  kRecompute,  // forward keeps layer inputs, backward recomputes the rest
+  kKeep,       // forward keeps everything
+};
+
+// A whole pass over `tokens` tokens.
+struct PassActivations {
+  PassKind kind = PassKind::kForward;
+  kernels::TensorView ids, positions, labels;  // [tokens] i32
+  // Input of every layer, then the output of the last: num_layers + 1 views.
+  // kForward alternates between two buffers.
+  std::vector<kernels::TensorView> residual;
+  std::vector<LayerActivations> layers;  // num_layers with kKeep, else one
+  kernels::TensorView final_input;       // [tokens, hidden], normed
+  kernels::TensorView final_inv_rms;     // [tokens]
+  kernels::TensorView nll;               // [tokens]; kForward only
+  LoraScratch lora;
+  BackwardScratch backward;  // not of kForward
+
+  const LayerActivations& layer(int64_t i) const {
+    return kind == PassKind::kKeep ? layers[i] : layers[0];
+  }
+  static PassActivations Take(const LlamaConfig& config, PassKind kind,
+                              int64_t tokens, int64_t max_lora_rank,
+                              Arena* arena);
+};
+
+}  // namespace sinklora::internal
+
+#endif  // SINKLORA_COMMON_MODEL_INTERNAL_ACTIVATIONS_H_

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/model/internal/eviction.h"
+
+#include <algorithm>
+
+namespace sinklora::internal {
+namespace {
+
+bool IsProtected(const EvictionRule& rule, int64_t position, int64_t latest) {
+  return position < rule.sink_tokens || position > latest - rule.recent_tokens;
+}
+
+// Whether slot a goes before slot b.
+bool GoesBefore(const CacheHead& head, int32_t a, int32_t b) {
+  if (!head.scores.empty() && head.scores[a] != head.scores[b]) {
+    return head.scores[a] < head.scores[b];
+  }
+  return head.positions[a] < head.positions[b];
+}
+
+}  // namespace
+
+int64_t ChooseVictim(const EvictionRule& rule, const CacheHead& head,
+                     int64_t latest) {
+  int64_t victim = -1;
+  for (size_t j = 0; j < head.positions.size(); ++j) {
+    const int32_t position = head.positions[j];
+    if (position < 0 || IsProtected(rule, position, latest)) continue;
+    if (victim < 0 || GoesBefore(head, static_cast<int32_t>(j),
+                                 static_cast<int32_t>(victim))) {
+      victim = static_cast<int64_t>(j);
+    }
+  }
+  return victim;
+}
+
+std::vector<int32_t> ChooseKept(const EvictionRule& rule, const CacheHead& head,
+                                int64_t latest, int64_t budget) {
+  std::vector<int32_t> kept, candidates;
+  for (size_t j = 0; j < head.positions.size(); ++j) {
+    const int32_t position = head.positions[j];
+    if (position < 0) continue;
+    auto& list = IsProtected(rule, position, latest) ? kept : candidates;
+    list.push_back(static_cast<int32_t>(j));
+  }
+  // The scores do not change while one prompt is cut down, so evicting one by
+  // one leaves the candidates that go last.
+  const int64_t room =
+      std::clamp<int64_t>(budget - static_cast<int64_t>(kept.size()), 0,
+                          static_cast<int64_t>(candidates.size()));
+  std::nth_element(
+      candidates.begin(), candidates.end() - room, candidates.end(),
+      [&head](int32_t a, int32_t b) { return GoesBefore(head, a, b); });
+  kept.insert(kept.end(), candidates.end() - room, candidates.end());
+  std::sort(kept.begin(), kept.end());
+  return kept;
+}
+
+}  // namespace sinklora::internal

@@ -1,0 +1,42 @@
+// Which token of a cache goes. One rule covers every policy: the lowest score
+// outside the sinks and the recent window goes first, ties by the older
+// position. Without scores it is the oldest: sliding window, and with sinks
+// StreamingLLM.
+//
+// Source: H2O (2306.14048), StreamingLLM (2309.17453). Pure functions.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_COMMON_MODEL_INTERNAL_EVICTION_H_
+#define SINKLORA_COMMON_MODEL_INTERNAL_EVICTION_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace sinklora::internal {
+
+struct EvictionRule {
+  int64_t sink_tokens = 0;    // positions [0, sink_tokens) stay
+  int64_t recent_tokens = 0;  // and the last so many, the newest included
+};
+
+// Slots of one kv head. positions[j] is -1 in an empty slot; scores are as
+// many, or none.
+struct CacheHead {
+  std::span<const int32_t> positions;
+  std::span<const float> scores;
+};
+
+// The slot to evict when `latest` is the newest position; -1 when every token
+// is protected.
+int64_t ChooseVictim(const EvictionRule& rule, const CacheHead& head,
+                     int64_t latest);
+
+// The `budget` slots that remain after evicting one victim after the other,
+// ascending. Fewer when the cache holds fewer.
+std::vector<int32_t> ChooseKept(const EvictionRule& rule, const CacheHead& head,
+                                int64_t latest, int64_t budget);
+
+}  // namespace sinklora::internal
+
+#endif  // SINKLORA_COMMON_MODEL_INTERNAL_EVICTION_H_

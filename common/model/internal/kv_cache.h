@@ -1,0 +1,118 @@
+// The key/value cache of one sequence: slots per layer and kv head, H2O scores,
+// and eviction.
+//
+// Life: Reserve() -> per chunk of the prompt {NextChunk(), per layer Write()
+// and, for H2O, AddScores()} -> EndPrefill(), which evicts down to the budget
+// and moves what is left into buffers of that size -> per decoded token
+// {NextChunk(1), per layer Write(), AddScores(), EvictOne()}. A decoded token
+// takes the slot that the last eviction freed, so nothing moves while decoding.
+//
+// Not thread-safe. Must not outlive its backend.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_COMMON_MODEL_INTERNAL_KV_CACHE_H_
+#define SINKLORA_COMMON_MODEL_INTERNAL_KV_CACHE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "common/model/inference_model.h"
+#include "common/model/internal/device_tensor.h"
+#include "common/model/internal/eviction.h"
+#include "common/model/options.h"
+#include "common/weights/llama_config.h"
+#include "kernels/backend.h"
+
+namespace sinklora::internal {
+
+class KvCache {
+ public:
+  // Keeps at most `cache.budget_tokens` (kFull: all) of at most `max_tokens`
+  // tokens. `dtype` is that of K and V.
+  KvCache(kernels::Backend* backend, const LlamaConfig& config,
+          kernels::DType dtype, const ResolvedCache& cache, int64_t max_tokens);
+
+  // Slots a layer needs after prefill: one more than the budget, for the token
+  // that is attended before eviction.
+  int64_t steady_slots() const { return steady_slots_; }
+  bool has_scores() const { return policy_ == CachePolicyKind::kH2o; }
+
+  // Allocates `slots` slots in every layer, empty. REQUIRES: nothing was
+  // written yet.
+  absl::Status Reserve(int64_t slots);
+
+  // Announces `tokens` new tokens at positions [position, position + tokens).
+  absl::Status NextChunk(int64_t position, int64_t tokens);
+  // [tokens] i32 on the device: the announced positions.
+  const kernels::TensorView& chunk_positions() const { return chunk_view_; }
+  // Stores the chunk's k and v [tokens, kv_heads, head_dim] f32 in `layer`.
+  absl::Status Write(int64_t layer, const kernels::ConstTensorView& k,
+                     const kernels::ConstTensorView& v);
+  kernels::CacheView view(int64_t layer) const;
+
+  // H2O: adds the softmax column sums of the chunk's queries and checks that
+  // they grew by exactly queries x group. kInternal with reason SCORE_INVARIANT
+  // when not, or when a score is not finite.
+  absl::Status AddScores(int64_t layer, const kernels::ConstTensorView& q,
+                         const kernels::ConstTensorView& lse, float scale);
+  // Decode: evicts one token per kv head of `layer` when it is over budget.
+  absl::Status EvictOne(int64_t layer);
+  // Evicts every layer down to the budget, then shrinks the buffers to
+  // steady_slots().
+  absl::Status EndPrefill();
+
+  CacheUsage usage() const;
+  std::vector<int32_t> KeptPositions(int64_t layer, int64_t kv_head) const;
+  // H2O scores of the kept positions, in the order of KeptPositions. For tests
+  // and diagnosis.
+  std::vector<float> KeptScores(int64_t layer, int64_t kv_head) const;
+
+ private:
+  struct Layer {
+    DeviceTensor k, v, positions, scores;
+    // Host mirrors of positions and scores, [kv_heads * slots].
+    std::vector<int32_t> host_positions;
+    std::vector<float> host_scores;
+    int64_t used = 0;  // slots [0, used) were written
+    std::vector<int32_t>
+        free_slots;  // one a kv head after an eviction, else empty
+    std::vector<int32_t>
+        chunk_slots;  // of the chunk being written, [kv_heads, tokens]
+  };
+
+  absl::Status Allocate(Layer* layer, int64_t slots);
+  absl::Status UploadMirrors(const Layer& layer);
+  void AssignSlots(Layer* layer) const;
+  absl::Status Compact(Layer* layer);
+  absl::Status Resize(Layer* layer, int64_t slots);
+  CacheHead Head(const Layer& layer, int64_t kv_head) const;
+  int64_t LayerBytes(const Layer& layer) const {
+    return layer.k.size_bytes() + layer.v.size_bytes();
+  }
+
+  kernels::Backend* const backend_;
+  const int64_t num_heads_;
+  const int64_t kv_heads_;
+  const int64_t head_dim_;
+  const kernels::DType dtype_;
+  const CachePolicyKind policy_;
+  const EvictionRule rule_;
+  const int64_t budget_;  // never more than max_tokens
+  const int64_t steady_slots_;
+  int64_t slots_ = 0;  // of every layer
+  std::vector<Layer> layers_;
+
+  DeviceTensor chunk_;  // positions of the chunk, then its slots
+  kernels::TensorView chunk_view_;
+  int64_t chunk_position_ = 0;
+  int64_t chunk_tokens_ = 0;
+
+  int64_t seen_tokens_ = 0;
+  int64_t bytes_ = 0;
+  int64_t peak_bytes_ = 0;
+};
+
+}  // namespace sinklora::internal
+
+#endif  // SINKLORA_COMMON_MODEL_INTERNAL_KV_CACHE_H_

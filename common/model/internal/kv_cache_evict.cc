@@ -1,0 +1,183 @@
+// Scores and eviction of KvCache.
+//
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "common/base/status.h"
+#include "common/model/internal/kv_cache.h"
+
+namespace sinklora::internal {
+namespace {
+
+using kernels::DType;
+using kernels::TensorView;
+
+double Sum(std::span<const float> values) {
+  double sum = 0;
+  for (const float x : values) sum += x;
+  return sum;
+}
+
+absl::Status InvariantError(int64_t layer, int64_t kv_head, double grown,
+                            double wanted) {
+  return MakeError(
+      absl::StatusCode::kInternal,
+      fmt::format("scores of layer {} kv head {} grew by {}, must by {}", layer,
+                  kv_head, grown, wanted),
+      {"SCORE_INVARIANT",
+       {{"layer", fmt::format("{}", layer)},
+        {"kv_head", fmt::format("{}", kv_head)}}});
+}
+
+// Every probability is added to an f32 score and may lose half a unit in its
+// last place; beside a score of 100,000 that is more than 1e-3 of one query.
+double Tolerance(double wanted, double sum_after) {
+  constexpr double kRelative = 1e-3;
+  constexpr double kHalfUlp = 1.0 / (1 << 24);
+  return kRelative * wanted + kHalfUlp * wanted * sum_after;
+}
+
+void* Element(const TensorView& view, int64_t index) {
+  return static_cast<char*>(view.data) + index * 4;
+}
+
+}  // namespace
+
+absl::Status KvCache::AddScores(int64_t layer_index,
+                                const kernels::ConstTensorView& q,
+                                const kernels::ConstTensorView& lse,
+                                float scale) {
+  Layer& layer = layers_[layer_index];
+  std::vector<double> before(static_cast<size_t>(kv_heads_));
+  for (int64_t h = 0; h < kv_heads_; ++h) {
+    before[h] = Sum(Head(layer, h).scores);
+  }
+  SL_RETURN_IF_KERNEL_ERROR(
+      backend_->CacheColumnSums({.q = q,
+                                 .position = chunk_view_,
+                                 .lse = lse,
+                                 .cache = view(layer_index),
+                                 .scale = scale,
+                                 .scores = layer.scores.view()}));
+  SL_ASSIGN_OR_RETURN(layer.host_scores,
+                      Download(backend_, layer.scores.view()));
+  const double wanted =
+      static_cast<double>(chunk_tokens_ * (num_heads_ / kv_heads_));
+  for (int64_t h = 0; h < kv_heads_; ++h) {
+    const double after = Sum(Head(layer, h).scores);
+    const double grown = after - before[h];
+    // Negated, so that NaN fails.
+    if (!(std::abs(grown - wanted) <= Tolerance(wanted, after))) {
+      return InvariantError(layer_index, h, grown, wanted);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status KvCache::EvictOne(int64_t layer_index) {
+  Layer& layer = layers_[layer_index];
+  if (layer.used <= budget_) return absl::OkStatus();
+  const int64_t latest = chunk_position_ + chunk_tokens_ - 1;
+  for (int64_t h = 0; h < kv_heads_; ++h) {
+    const int64_t victim = ChooseVictim(rule_, Head(layer, h), latest);
+    if (victim < 0) {
+      return absl::InternalError(fmt::format(
+          "layer {} kv head {}: every one of {} tokens is protected",
+          layer_index, h, layer.used));
+    }
+    const int64_t at = h * slots_ + victim;
+    layer.free_slots.push_back(static_cast<int32_t>(victim));
+    layer.host_positions[at] = -1;
+    SL_RETURN_IF_KERNEL_ERROR(backend_->CopyToDevice(
+        &layer.host_positions[at], Element(layer.positions.view(), at), 4));
+    if (!has_scores()) continue;
+    layer.host_scores[at] = 0;  // an evicted score is forgotten
+    SL_RETURN_IF_KERNEL_ERROR(backend_->CopyToDevice(
+        &layer.host_scores[at], Element(layer.scores.view(), at), 4));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status KvCache::EndPrefill() {
+  for (Layer& layer : layers_) {
+    if (layer.used > budget_) SL_RETURN_IF_ERROR(Compact(&layer));
+  }
+  if (slots_ == steady_slots_) return absl::OkStatus();
+  for (Layer& layer : layers_) {
+    SL_RETURN_IF_ERROR(Resize(&layer, steady_slots_));
+  }
+  slots_ = steady_slots_;
+  return absl::OkStatus();
+}
+
+// Moves the kept tokens of every kv head to slots [0, budget).
+absl::Status KvCache::Compact(Layer* layer) {
+  const int64_t latest = chunk_position_ + chunk_tokens_ - 1;
+  std::vector<int32_t> keep;
+  for (int64_t h = 0; h < kv_heads_; ++h) {
+    const std::vector<int32_t> kept =
+        ChooseKept(rule_, Head(*layer, h), latest, budget_);
+    keep.insert(keep.end(), kept.begin(), kept.end());
+    // In increasing slot order, so that nothing is overwritten before it moved.
+    for (int64_t i = 0; i < slots_; ++i) {
+      const bool filled = i < static_cast<int64_t>(kept.size());
+      const int64_t from = h * slots_ + (filled ? kept[i] : 0);
+      const int64_t to = h * slots_ + i;
+      layer->host_positions[to] = filled ? layer->host_positions[from] : -1;
+      if (!has_scores()) continue;
+      layer->host_scores[to] = filled ? layer->host_scores[from] : 0.0f;
+    }
+  }
+  SL_ASSIGN_OR_RETURN(
+      const DeviceTensor keep_tensor,
+      DeviceTensor::Create(backend_, DType::kI32, {kv_heads_, budget_}));
+  SL_RETURN_IF_ERROR(Upload(backend_, keep, keep_tensor.view()));
+  SL_RETURN_IF_KERNEL_ERROR(
+      backend_->CacheCompact({.cache = {layer->k.view(), layer->v.view(),
+                                        layer->positions.view(), layer->used},
+                              .scores = layer->scores.view(),
+                              .keep = keep_tensor.view()}));
+  layer->used = budget_;
+  return absl::OkStatus();
+}
+
+// Moves slots [0, used) into new buffers. They pass through the host, so that
+// the prompt's and the budget's buffers never exist at once.
+absl::Status KvCache::Resize(Layer* layer, int64_t slots) {
+  const int64_t head_bytes = layer->used * head_dim_ * kernels::SizeOf(dtype_);
+  const int64_t old_stride = slots_ * head_dim_ * kernels::SizeOf(dtype_);
+  const int64_t new_stride = slots * head_dim_ * kernels::SizeOf(dtype_);
+  std::string staged[2];
+  for (int side = 0; side < 2; ++side) {
+    const TensorView from = (side == 0 ? layer->k : layer->v).view();
+    staged[side].resize(static_cast<size_t>(kv_heads_ * head_bytes));
+    for (int64_t h = 0; h < kv_heads_; ++h) {
+      SL_RETURN_IF_KERNEL_ERROR(backend_->CopyToHost(
+          static_cast<const char*>(from.data) + h * old_stride,
+          staged[side].data() + h * head_bytes, head_bytes));
+    }
+  }
+  const std::vector<int32_t> positions = std::move(layer->host_positions);
+  const std::vector<float> scores = std::move(layer->host_scores);
+  SL_RETURN_IF_ERROR(Allocate(layer, slots));
+  for (int64_t h = 0; h < kv_heads_; ++h) {
+    for (int side = 0; side < 2; ++side) {
+      const TensorView to = (side == 0 ? layer->k : layer->v).view();
+      SL_RETURN_IF_KERNEL_ERROR(backend_->CopyToDevice(
+          staged[side].data() + h * head_bytes,
+          static_cast<char*>(to.data) + h * new_stride, head_bytes));
+    }
+    std::copy_n(positions.begin() + h * slots_, layer->used,
+                layer->host_positions.begin() + h * slots);
+    if (!has_scores()) continue;
+    std::copy_n(scores.begin() + h * slots_, layer->used,
+                layer->host_scores.begin() + h * slots);
+  }
+  return UploadMirrors(*layer);
+}
+
+}  // namespace sinklora::internal

@@ -1,0 +1,63 @@
+// One Llama layer, forward and backward. Attention itself is left to the caller
+// between the two halves of the forward pass: training attends inside the
+// batch, serving over a cache; everything else is the same code.
+//
+// Source: Llama (2302.13971), as in Hugging Face's LlamaDecoderLayer.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_COMMON_MODEL_INTERNAL_LAYER_H_
+#define SINKLORA_COMMON_MODEL_INTERNAL_LAYER_H_
+
+#include "absl/status/status.h"
+#include "common/model/internal/activations.h"
+#include "common/model/internal/linear.h"
+#include "common/model/internal/model_weights.h"
+#include "common/model/internal/rope_table.h"
+#include "common/weights/llama_config.h"
+#include "kernels/backend.h"
+
+namespace sinklora::internal {
+
+// What every function of the graph needs. Borrows all three.
+struct Graph {
+  kernels::Backend* backend = nullptr;
+  const LlamaConfig* config = nullptr;
+  const RopeTable* rope = nullptr;
+};
+
+float AttentionScale(const LlamaConfig& config);
+// [tokens, n * head_dim] seen as [tokens, n, head_dim].
+kernels::TensorView SplitHeads(const kernels::TensorView& x, int64_t head_dim);
+
+// x [tokens, hidden] -> a.attention_input, q, k (rotated), v.
+absl::Status ForwardQkv(const Graph& graph, const LayerWeights& w,
+                        const kernels::ConstTensorView& x,
+                        const kernels::ConstTensorView& positions,
+                        const LoraScratch& lora, const LayerActivations& a);
+// a.attention -> a.middle .. a.product -> `out` = the layer's output. `out` may
+// be empty when only the activations are wanted.
+absl::Status ForwardMlp(const Graph& graph, const LayerWeights& w,
+                        const kernels::ConstTensorView& x,
+                        const LoraScratch& lora, const LayerActivations& a,
+                        const kernels::TensorView& out);
+
+// Training: the two halves with patterned attention between them.
+absl::Status LayerForward(const Graph& graph, const LayerWeights& w,
+                          const kernels::AttentionPattern& pattern,
+                          const kernels::ConstTensorView& x,
+                          const kernels::ConstTensorView& positions,
+                          const LoraScratch& lora, const LayerActivations& a,
+                          const kernels::TensorView& out);
+
+// s.dresidual holds the gradient of the layer's output and is turned into that
+// of its input. Uses `a` as scratch: afterwards the activations are spent.
+absl::Status LayerBackward(const Graph& graph, const LayerWeights& w,
+                           const kernels::AttentionPattern& pattern,
+                           const kernels::ConstTensorView& x,
+                           const kernels::ConstTensorView& positions,
+                           const LoraScratch& lora, const LayerActivations& a,
+                           const BackwardScratch& s);
+
+}  // namespace sinklora::internal
+
+#endif  // SINKLORA_COMMON_MODEL_INTERNAL_LAYER_H_

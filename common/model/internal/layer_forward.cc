@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+
+#include "common/base/status.h"
+#include "common/model/internal/layer.h"
+
+namespace sinklora::internal {
+namespace {
+
+using kernels::ConstTensorView;
+using kernels::TensorView;
+
+absl::Status Rotate(const Graph& graph, const TensorView& x,
+                    const ConstTensorView& positions) {
+  return ToAbsl(graph.backend->Rope({.x = SplitHeads(x, graph.config->head_dim),
+                                     .positions = positions,
+                                     .cos = graph.rope->cos.view(),
+                                     .sin = graph.rope->sin.view()}));
+}
+
+absl::Status Norm(const Graph& graph, const NormWeights& w,
+                  const ConstTensorView& x, const TensorView& out,
+                  const TensorView& inv_rms) {
+  return ToAbsl(graph.backend->RmsNormForward(
+      {.x = x,
+       .weight = w.weight,
+       .eps = static_cast<float>(graph.config->rms_norm_eps),
+       .out = out,
+       .inv_rms = inv_rms}));
+}
+
+}  // namespace
+
+float AttentionScale(const LlamaConfig& config) {
+  return static_cast<float>(1.0 /
+                            std::sqrt(static_cast<double>(config.head_dim)));
+}
+
+TensorView SplitHeads(const TensorView& x, int64_t head_dim) {
+  return TensorView(x.data, x.dtype,
+                    {x.shape[0], x.shape[1] / head_dim, head_dim});
+}
+
+absl::Status ForwardQkv(const Graph& graph, const LayerWeights& w,
+                        const ConstTensorView& x,
+                        const ConstTensorView& positions,
+                        const LoraScratch& lora, const LayerActivations& a) {
+  SL_RETURN_IF_ERROR(
+      Norm(graph, w.attention_norm, x, a.attention_input, a.attention_inv_rms));
+  SL_RETURN_IF_ERROR(
+      LinearForward(graph.backend, w.q, a.attention_input, lora, a.q));
+  SL_RETURN_IF_ERROR(
+      LinearForward(graph.backend, w.k, a.attention_input, lora, a.k));
+  SL_RETURN_IF_ERROR(
+      LinearForward(graph.backend, w.v, a.attention_input, lora, a.v));
+  SL_RETURN_IF_ERROR(Rotate(graph, a.q, positions));
+  return Rotate(graph, a.k, positions);
+}
+
+absl::Status ForwardMlp(const Graph& graph, const LayerWeights& w,
+                        const ConstTensorView& x, const LoraScratch& lora,
+                        const LayerActivations& a, const TensorView& out) {
+  kernels::Backend* backend = graph.backend;
+  SL_RETURN_IF_ERROR(LinearForward(backend, w.o, a.attention, lora, a.middle));
+  SL_RETURN_IF_KERNEL_ERROR(backend->Add({.x = x, .out = a.middle}));
+  SL_RETURN_IF_ERROR(
+      Norm(graph, w.mlp_norm, a.middle, a.mlp_input, a.mlp_inv_rms));
+  SL_RETURN_IF_ERROR(LinearForward(backend, w.gate, a.mlp_input, lora, a.gate));
+  SL_RETURN_IF_ERROR(LinearForward(backend, w.up, a.mlp_input, lora, a.up));
+  SL_RETURN_IF_KERNEL_ERROR(
+      backend->SwiGluForward({.gate = a.gate, .up = a.up, .out = a.product}));
+  if (out.empty()) return absl::OkStatus();
+  SL_RETURN_IF_ERROR(LinearForward(backend, w.down, a.product, lora, out));
+  return ToAbsl(backend->Add({.x = a.middle, .out = out}));
+}
+
+absl::Status LayerForward(const Graph& graph, const LayerWeights& w,
+                          const kernels::AttentionPattern& pattern,
+                          const ConstTensorView& x,
+                          const ConstTensorView& positions,
+                          const LoraScratch& lora, const LayerActivations& a,
+                          const TensorView& out) {
+  SL_RETURN_IF_ERROR(ForwardQkv(graph, w, x, positions, lora, a));
+  const int64_t head_dim = graph.config->head_dim;
+  SL_RETURN_IF_KERNEL_ERROR(
+      graph.backend->AttentionForward({.q = SplitHeads(a.q, head_dim),
+                                       .k = SplitHeads(a.k, head_dim),
+                                       .v = SplitHeads(a.v, head_dim),
+                                       .pattern = &pattern,
+                                       .scale = AttentionScale(*graph.config),
+                                       .out = SplitHeads(a.attention, head_dim),
+                                       .lse = a.lse}));
+  return ForwardMlp(graph, w, x, lora, a, out);
+}
+
+}  // namespace sinklora::internal

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/model/internal/model_weights.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace sinklora::internal {
+namespace {
+
+LinearWeights BindLinear(const WeightSource& source,
+                         const std::string& module) {
+  LinearWeights out;
+  const std::string tensor = module + ".weight";
+  out.weight = source.product(tensor);
+  out.dweight = source.gradient(tensor);
+  source.lora(module, &out);
+  return out;
+}
+
+NormWeights BindNorm(const WeightSource& source, const std::string& tensor) {
+  return {source.value(tensor), source.gradient(tensor)};
+}
+
+LayerWeights BindLayer(const WeightSource& source, int64_t layer) {
+  const auto linear = [&](const char* module) {
+    return BindLinear(source, LayerTensor(layer, module));
+  };
+  LayerWeights out;
+  out.attention_norm =
+      BindNorm(source, LayerTensor(layer, "input_layernorm.weight"));
+  out.q = linear("self_attn.q_proj");
+  out.k = linear("self_attn.k_proj");
+  out.v = linear("self_attn.v_proj");
+  out.o = linear("self_attn.o_proj");
+  out.mlp_norm =
+      BindNorm(source, LayerTensor(layer, "post_attention_layernorm.weight"));
+  out.gate = linear("mlp.gate_proj");
+  out.up = linear("mlp.up_proj");
+  out.down = linear("mlp.down_proj");
+  return out;
+}
+
+}  // namespace
+
+std::string LayerTensor(int64_t layer, std::string_view suffix) {
+  return fmt::format("model.layers.{}.{}", layer, suffix);
+}
+
+std::string ModuleOfTarget(std::string_view target) {
+  const bool mlp =
+      target == "gate_proj" || target == "up_proj" || target == "down_proj";
+  return fmt::format("{}.{}", mlp ? "mlp" : "self_attn", target);
+}
+
+bool IsNorm(std::string_view tensor_name) {
+  return tensor_name.ends_with("norm.weight");
+}
+
+bool IsEmbedding(std::string_view tensor_name) {
+  return tensor_name == kEmbeddingTensor;
+}
+
+ModelWeights BindWeights(const LlamaConfig& config,
+                         const WeightSource& source) {
+  ModelWeights out;
+  const std::string embedding(kEmbeddingTensor);
+  out.embedding = source.value(embedding);
+  out.dembedding = source.gradient(embedding);
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    out.layers.push_back(BindLayer(source, i));
+    const LayerWeights& l = out.layers.back();
+    for (const LinearWeights* w :
+         {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down}) {
+      out.max_lora_rank = std::max(out.max_lora_rank, w->rank());
+    }
+  }
+  out.final_norm = BindNorm(source, std::string(kFinalNormTensor));
+  const std::string head =
+      config.tie_word_embeddings ? embedding : std::string(kHeadTensor);
+  out.head = source.product(head);
+  out.dhead = source.gradient(head);
+  return out;
+}
+
+}  // namespace sinklora::internal

@@ -1,0 +1,90 @@
+// The weights of a Llama graph as views: what to multiply with, and where
+// gradients go. Training and serving bind the same structures to different
+// memory, so that the graph is written once.
+//
+// Views own nothing. Plain values: thread-compatible.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_COMMON_MODEL_INTERNAL_MODEL_WEIGHTS_H_
+#define SINKLORA_COMMON_MODEL_INTERNAL_MODEL_WEIGHTS_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/weights/llama_config.h"
+#include "kernels/tensor.h"
+
+namespace sinklora::internal {
+
+// y = x W^T + lora_scale * (x A^T) B^T. An empty gradient view means frozen;
+// empty A and B mean no LoRA.
+struct LinearWeights {
+  kernels::ConstTensorView weight;  // [out, in] f32 or bf16
+  kernels::ConstTensorView lora_a;  // [rank, in] f32
+  kernels::ConstTensorView lora_b;  // [out, rank] f32
+  float lora_scale = 0;
+  kernels::TensorView dweight;  // f32, shapes of the above, added to
+  kernels::TensorView dlora_a;
+  kernels::TensorView dlora_b;
+
+  int64_t rank() const { return lora_a.empty() ? 0 : lora_a.shape[0]; }
+};
+
+struct NormWeights {
+  kernels::ConstTensorView weight;  // [hidden] f32
+  kernels::TensorView dweight;      // empty: frozen
+};
+
+struct LayerWeights {
+  NormWeights attention_norm;
+  LinearWeights q, k, v, o;
+  NormWeights mlp_norm;
+  LinearWeights gate, up, down;
+};
+
+struct ModelWeights {
+  kernels::ConstTensorView embedding;  // [vocab, hidden] f32 or bf16
+  kernels::TensorView dembedding;      // empty: frozen
+  std::vector<LayerWeights> layers;
+  NormWeights final_norm;
+  kernels::ConstTensorView head;  // [vocab, hidden]; the embedding when tied
+  kernels::TensorView dhead;      // dembedding when tied
+  int64_t max_lora_rank = 0;
+};
+
+// Where a binder finds memory, by Hugging Face tensor name. Functions may
+// return an empty view for "frozen".
+struct WeightSource {
+  // Operand of matrix products (may be a bf16 copy of a trained tensor).
+  std::function<kernels::ConstTensorView(const std::string& tensor)> product;
+  // The values themselves: norms and the embedding lookup.
+  std::function<kernels::ConstTensorView(const std::string& tensor)> value;
+  std::function<kernels::TensorView(const std::string& tensor)> gradient;
+  // Fills the LoRA fields of `module` (e.g. "model.layers.0.self_attn.q_proj")
+  // when it has them.
+  std::function<void(const std::string& module, LinearWeights* weights)> lora;
+};
+
+ModelWeights BindWeights(const LlamaConfig& config, const WeightSource& source);
+
+// "model.layers.<layer>.<suffix>".
+std::string LayerTensor(int64_t layer, std::string_view suffix);
+// Names of LoRA target "q_proj" .. "down_proj" inside a layer:
+// "self_attn.q_proj" .. "mlp.down_proj".
+std::string ModuleOfTarget(std::string_view target);
+
+// Norm weights are vectors that stay f32 whatever the matrices are stored as.
+bool IsNorm(std::string_view tensor_name);
+bool IsEmbedding(std::string_view tensor_name);
+
+inline constexpr std::string_view kEmbeddingTensor =
+    "model.embed_tokens.weight";
+inline constexpr std::string_view kHeadTensor = "lm_head.weight";
+inline constexpr std::string_view kFinalNormTensor = "model.norm.weight";
+
+}  // namespace sinklora::internal
+
+#endif  // SINKLORA_COMMON_MODEL_INTERNAL_MODEL_WEIGHTS_H_

@@ -1,0 +1,72 @@
+// The implementation of Sequence, visible so that tests can look at the scores.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_COMMON_MODEL_INTERNAL_SEQUENCE_IMPL_H_
+#define SINKLORA_COMMON_MODEL_INTERNAL_SEQUENCE_IMPL_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "common/model/inference_model.h"
+#include "common/model/internal/activations.h"
+#include "common/model/internal/arena.h"
+#include "common/model/internal/kv_cache.h"
+#include "common/model/internal/served_model_impl.h"
+
+namespace sinklora::internal {
+
+class SequenceImpl : public Sequence {
+ public:
+  SequenceImpl(std::shared_ptr<ServedModelImpl> model,
+               const ResolvedCache& cache, int64_t max_tokens);
+
+  absl::Status Prefill(std::span<const int32_t> tokens, bool last) override;
+  absl::Status Decode(int32_t token) override;
+  std::span<const float> logits() const override { return logits_; }
+  int64_t position() const override { return position_; }
+  CacheUsage usage() const override { return cache_.usage(); }
+  std::vector<int32_t> KeptPositions(int64_t layer,
+                                     int64_t kv_head) const override {
+    return cache_.KeptPositions(layer, kv_head);
+  }
+  const KvCache& cache() const { return cache_; }
+
+ private:
+  // What one run over a chunk needs besides the cache.
+  struct Chunk {
+    kernels::TensorView ids;  // [tokens] i32
+    kernels::TensorView
+        residual[2];  // [tokens, hidden]: in and out of a layer, by turns
+    LayerActivations layer;
+    LoraScratch lora;
+    kernels::TensorView final_input;  // [1, hidden]
+    kernels::TensorView logits;       // [1, vocab]
+
+    static Chunk Take(const LlamaConfig& config, int64_t tokens,
+                      int64_t max_lora_rank, Arena* arena);
+  };
+
+  absl::Status CheckTokens(std::span<const int32_t> tokens) const;
+  absl::Status PrefillChunks(std::span<const int32_t> tokens, bool last);
+  // Feeds `tokens`; computes the logits of the last one when `want_logits`.
+  absl::Status Run(std::span<const int32_t> tokens, bool want_logits);
+  absl::Status RunLayer(int64_t index, const Chunk& chunk, bool decode);
+  absl::Status Head(const kernels::TensorView& hidden, const Chunk& chunk);
+  // Records a failure: a cache that was half updated serves no more.
+  absl::Status Settle(const absl::Status& status);
+
+  const std::shared_ptr<ServedModelImpl> model_;
+  const int64_t max_tokens_;
+  KvCache cache_;
+  Arena arena_;
+  int64_t position_ = 0;
+  bool decoding_ = false;
+  absl::Status failure_;
+  std::vector<float> logits_;
+};
+
+}  // namespace sinklora::internal
+
+#endif  // SINKLORA_COMMON_MODEL_INTERNAL_SEQUENCE_IMPL_H_

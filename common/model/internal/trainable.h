@@ -1,0 +1,80 @@
+// The trainable set: a list of named tensors with master value, gradient and
+// the two moments of AdamW.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_COMMON_MODEL_INTERNAL_TRAINABLE_H_
+#define SINKLORA_COMMON_MODEL_INTERNAL_TRAINABLE_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/model/internal/device_tensor.h"
+#include "common/model/options.h"
+#include "common/weights/model_files.h"
+#include "kernels/backend.h"
+
+namespace sinklora::internal {
+
+enum class InitKind { kFromBase, kKaimingUniform, kZero };
+
+// What a run of given options trains. A pure function of config and options, so
+// that planning needs no weights.
+struct TrainableSpec {
+  std::string name;  // Hugging Face tensor name, or <module>.lora_A / .lora_B
+  std::vector<int64_t> shape;
+  InitKind init = InitKind::kFromBase;
+  bool weight_decay = false;
+  bool bf16_product = false;  // matrix products read a bf16 copy
+
+  int64_t num_elements() const;
+};
+std::vector<TrainableSpec> TrainableSpecs(const LlamaConfig& config,
+                                          const TrainingOptions& options);
+
+inline constexpr const char* kLoraASuffix = ".lora_A";
+inline constexpr const char* kLoraBSuffix = ".lora_B";
+
+// One of them on the device. master, grad, m and v are f32 of spec.shape.
+struct Trainable {
+  TrainableSpec spec;
+  DeviceTensor master, grad, m, v;
+  DeviceTensor product;  // bf16, empty unless spec.bf16_product
+};
+
+// Not thread-safe. Must not outlive the backend.
+class TrainableSet {
+ public:
+  // Values from `base` or drawn from (seed, position in the list); moments 0.
+  static absl::StatusOr<TrainableSet> Create(kernels::Backend* backend,
+                                             std::vector<TrainableSpec> specs,
+                                             const ModelFiles& base,
+                                             uint64_t seed);
+
+  const std::vector<Trainable>& tensors() const { return tensors_; }
+  // Null when `name` is not trained.
+  const Trainable* Find(const std::string& name) const;
+  int64_t parameters() const;
+
+  absl::Status ZeroGradients();
+  // sqrt of the sum of squares of all gradients.
+  absl::StatusOr<double> GradientNorm();
+  // AdamW on every tensor; `step` counts from 1.
+  absl::Status Update(const OptimizerOptions& options, int64_t step,
+                      double learning_rate, double grad_scale);
+  // Copies masters into their bf16 products. Call after masters changed.
+  absl::Status RefreshProducts();
+
+ private:
+  kernels::Backend* backend_ = nullptr;
+  std::vector<Trainable> tensors_;
+  std::map<std::string, size_t> index_;
+};
+
+}  // namespace sinklora::internal
+
+#endif  // SINKLORA_COMMON_MODEL_INTERNAL_TRAINABLE_H_

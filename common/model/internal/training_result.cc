@@ -1,0 +1,85 @@
+// What a training run leaves behind: checkpoints, and the adapter or model that
+// users get.
+//
+// SPDX-License-Identifier: Apache-2.0
+#include <list>
+#include <utility>
+
+#include "common/base/files.h"
+#include "common/base/status.h"
+#include "common/model/internal/checkpoint.h"
+#include "common/model/internal/training_run_impl.h"
+#include "common/weights/carried_files.h"
+#include "common/weights/peft_adapter.h"
+
+namespace sinklora::internal {
+
+absl::Status TrainingRunImpl::SaveCheckpoint(const std::string& directory) {
+  return WriteCheckpoint(backend_, trainables_, step_,
+                         OptionsJson(config_, options_), directory);
+}
+
+absl::Status TrainingRunImpl::LoadCheckpoint(const std::string& directory) {
+  SL_ASSIGN_OR_RETURN(
+      step_, ReadCheckpoint(backend_, OptionsJson(config_, options_), directory,
+                            &trainables_));
+  return absl::OkStatus();
+}
+
+absl::Status TrainingRunImpl::WriteResult(const std::string& base_model_name,
+                                          const std::string& base_directory,
+                                          const std::string& out_directory) {
+  return options_.full_parameter ? WriteModel(base_directory, out_directory)
+                                 : WriteAdapter(base_model_name, out_directory);
+}
+
+absl::Status TrainingRunImpl::WriteAdapter(const std::string& base_model_name,
+                                           const std::string& out_directory) {
+  PeftAdapter adapter;
+  adapter.base_model = base_model_name;
+  adapter.rank = options_.lora.rank;
+  adapter.lora_alpha = options_.lora.lora_alpha;
+  adapter.target_modules = options_.lora.target_modules;
+  adapter.context_tokens = options_.context_tokens;
+  adapter.rope_factor = RopeFactorFor(config_, options_.context_tokens);
+  for (const Trainable& t : trainables_.tensors()) {
+    const std::string& name = t.spec.name;
+    HostTensor host{.shape = t.spec.shape, .values = {}};
+    SL_ASSIGN_OR_RETURN(host.values, Download(backend_, t.master.view()));
+    const std::string module = name.substr(0, name.rfind('.'));
+    if (name.ends_with(kLoraASuffix)) {
+      adapter.lora_a[module] = std::move(host);
+    } else if (name.ends_with(kLoraBSuffix)) {
+      adapter.lora_b[module] = std::move(host);
+    } else {
+      adapter.full[name] = std::move(host);
+    }
+  }
+  return WritePeftAdapter(adapter, out_directory);
+}
+
+absl::Status TrainingRunImpl::WriteModel(const std::string& base_directory,
+                                         const std::string& out_directory) {
+  SL_RETURN_IF_ERROR(MakeDirs(out_directory));
+  std::list<TensorBytes> bytes;  // stable addresses for the views
+  std::map<std::string, StoredTensor> tensors;
+  for (const Trainable& t : trainables_.tensors()) {
+    SL_ASSIGN_OR_RETURN(const std::vector<float> values,
+                        Download(backend_, t.master.view()));
+    bytes.emplace_back(values.data(), t.spec.shape, FileDType::kBF16);
+    tensors[t.spec.name] = bytes.back().view();
+  }
+  SL_RETURN_IF_ERROR(
+      WriteSafetensors(JoinPath(out_directory, "model.safetensors"), tensors,
+                       {{"format", "pt"}}));
+  SL_RETURN_IF_ERROR(CopyCarriedFiles(base_directory, out_directory));
+  SL_ASSIGN_OR_RETURN(const std::string base_config,
+                      ReadFile(JoinPath(base_directory, "config.json")));
+  SL_ASSIGN_OR_RETURN(
+      const std::string config,
+      WithRopeFactor(base_config,
+                     RopeFactorFor(config_, options_.context_tokens)));
+  return WriteFileAtomic(JoinPath(out_directory, "config.json"), config);
+}
+
+}  // namespace sinklora::internal

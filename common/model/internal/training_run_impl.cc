@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/model/internal/training_run_impl.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "common/base/status.h"
+
+namespace sinklora {
+
+absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
+    kernels::Backend* backend, const ModelFiles& base,
+    const TrainingOptions& options) {
+  return internal::TrainingRunImpl::Create(backend, base, options);
+}
+
+namespace internal {
+namespace {
+
+absl::Status NonFinite(const char* reason, const char* what, double value,
+                       int64_t step) {
+  return MakeError(
+      absl::StatusCode::kInternal,
+      fmt::format("{} of step {} is {}, must be finite", what, step, value),
+      {reason, {{"step", fmt::format("{}", step)}}});
+}
+
+absl::Status CheckAll(std::span<const TrainingExample> examples,
+                      const LlamaConfig& config, int64_t context_tokens) {
+  for (size_t i = 0; i < examples.size(); ++i) {
+    SL_RETURN_IF_ERROR(CheckExample(examples[i], static_cast<int64_t>(i),
+                                    config.vocab_size, context_tokens));
+  }
+  return absl::OkStatus();
+}
+
+int64_t TotalSupervised(std::span<const TrainingExample> examples) {
+  int64_t n = 0;
+  for (const TrainingExample& e : examples) n += SupervisedTokens(e);
+  return n;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<TrainingRunImpl>> TrainingRunImpl::Create(
+    kernels::Backend* backend, const ModelFiles& base,
+    const TrainingOptions& options) {
+  SL_RETURN_IF_ERROR(Validate(options, base.config()));
+  std::unique_ptr<TrainingRunImpl> run(
+      new TrainingRunImpl(backend, base.config(), options));
+  SL_RETURN_IF_ERROR(run->Load(base));
+  run->Bind();
+  return run;
+}
+
+absl::Status TrainingRunImpl::Load(const ModelFiles& base) {
+  SL_ASSIGN_OR_RETURN(
+      trainables_,
+      TrainableSet::Create(backend_, TrainableSpecs(config_, options_), base,
+                           options_.seed));
+  for (const auto& [name, shape] : LlamaTensors(config_)) {
+    if (trainables_.Find(name) != nullptr) continue;
+    SL_ASSIGN_OR_RETURN(const StoredTensor stored, base.tensor(name));
+    SL_ASSIGN_OR_RETURN(frozen_[name],
+                        LoadTensor(backend_, stored,
+                                   IsNorm(name) ? kernels::DType::kF32
+                                                : options_.matrix_dtype));
+  }
+  SL_ASSIGN_OR_RETURN(
+      rope_,
+      RopeTable::Create(backend_, options_.context_tokens, config_.head_dim,
+                        config_.rope_theta,
+                        RopeFactorFor(config_, options_.context_tokens)));
+  return absl::OkStatus();
+}
+
+void TrainingRunImpl::Bind() {
+  WeightSource source;
+  source.value = [this](const std::string& name) -> kernels::ConstTensorView {
+    const Trainable* t = trainables_.Find(name);
+    return t != nullptr ? t->master.view() : frozen_.at(name).view();
+  };
+  source.product = [this, &source](const std::string& name) {
+    const Trainable* t = trainables_.Find(name);
+    return t != nullptr && !t->product.empty()
+               ? kernels::ConstTensorView(t->product.view())
+               : source.value(name);
+  };
+  source.gradient = [this](const std::string& name) {
+    const Trainable* t = trainables_.Find(name);
+    return t != nullptr ? t->grad.view() : kernels::TensorView();
+  };
+  source.lora = [this](const std::string& module, LinearWeights* w) {
+    const Trainable* a = trainables_.Find(module + kLoraASuffix);
+    const Trainable* b = trainables_.Find(module + kLoraBSuffix);
+    if (a == nullptr || b == nullptr) return;
+    w->lora_a = a->master.view();
+    w->lora_b = b->master.view();
+    w->dlora_a = a->grad.view();
+    w->dlora_b = b->grad.view();
+    w->lora_scale = static_cast<float>(options_.lora.lora_alpha /
+                                       static_cast<double>(options_.lora.rank));
+  };
+  weights_ = BindWeights(config_, source);
+}
+
+absl::StatusOr<double> TrainingRunImpl::MicroStep(
+    const HostBatch& batch, float loss_scale,
+    const Cancellation* cancellation) {
+  const PassKind kind =
+      options_.keep_activations ? PassKind::kKeep : PassKind::kRecompute;
+  SL_ASSIGN_OR_RETURN(
+      const PassActivations a,
+      PreparePass(graph(), kind, batch, weights_.max_lora_rank, &arena_));
+  SL_RETURN_IF_ERROR(ForwardPass(graph(), weights_, batch, a, cancellation));
+  SL_ASSIGN_OR_RETURN(const double nll_sum,
+                      LossPass(graph(), weights_, a, loss_scale));
+  if (!std::isfinite(nll_sum)) {
+    return NonFinite("NON_FINITE_LOSS", "loss", nll_sum, step_ + 1);
+  }
+  SL_RETURN_IF_ERROR(BackwardPass(graph(), weights_, batch, a));
+  return nll_sum;
+}
+
+absl::StatusOr<double> TrainingRunImpl::ComputeGradients(
+    std::span<const TrainingExample> examples,
+    const Cancellation* cancellation) {
+  const auto micro = static_cast<size_t>(options_.micro_batch_examples);
+  const size_t wanted = micro * options_.accumulation_steps;
+  if (examples.size() != wanted) {
+    return absl::InvalidArgumentError(
+        fmt::format("examples of a step are {}, must be {} "
+                    "(micro_batch_examples x accumulation_steps)",
+                    examples.size(), wanted));
+  }
+  SL_RETURN_IF_ERROR(CheckAll(examples, config_, options_.context_tokens));
+  const double supervised = static_cast<double>(TotalSupervised(examples));
+  SL_RETURN_IF_ERROR(trainables_.ZeroGradients());
+  double nll_sum = 0;
+  for (size_t begin = 0; begin < examples.size(); begin += micro) {
+    if (cancellation != nullptr && cancellation->cancelled()) {
+      return absl::CancelledError("cancelled between micro-steps");
+    }
+    const HostBatch batch = BuildBatch(examples.subspan(begin, micro),
+                                       options_.attention, config_.num_heads);
+    SL_ASSIGN_OR_RETURN(
+        const double nll,
+        MicroStep(batch, static_cast<float>(1.0 / supervised), cancellation));
+    nll_sum += nll;
+  }
+  return nll_sum / supervised;
+}
+
+absl::StatusOr<StepMetrics> TrainingRunImpl::Step(
+    std::span<const TrainingExample> examples,
+    const Cancellation* cancellation) {
+  StepMetrics out;
+  SL_ASSIGN_OR_RETURN(out.loss, ComputeGradients(examples, cancellation));
+  SL_ASSIGN_OR_RETURN(out.gradient_norm, trainables_.GradientNorm());
+  if (!std::isfinite(out.gradient_norm)) {
+    return NonFinite("NON_FINITE_GRADIENT", "gradient norm", out.gradient_norm,
+                     step_ + 1);
+  }
+  const double clip = options_.optimizer.clip_norm;
+  const double grad_scale =
+      clip > 0 ? std::min(1.0, clip / (out.gradient_norm + 1e-6)) : 1.0;
+  out.learning_rate = LearningRate(options_.optimizer, step_, options_.steps);
+  SL_RETURN_IF_ERROR(trainables_.Update(options_.optimizer, step_ + 1,
+                                        out.learning_rate, grad_scale));
+  out.step = ++step_;
+  out.supervised_tokens = TotalSupervised(examples);
+  for (const TrainingExample& e : examples) {
+    out.tokens += static_cast<int64_t>(e.token_ids.size());
+  }
+  return out;
+}
+
+absl::StatusOr<double> TrainingRunImpl::ValidationLoss(
+    std::span<const TrainingExample> examples,
+    const Cancellation* cancellation) {
+  if (examples.empty()) {
+    return absl::InvalidArgumentError(
+        "validation has 0 examples, must be >= 1");
+  }
+  SL_RETURN_IF_ERROR(CheckAll(examples, config_, options_.context_tokens));
+  AttentionOptions full;
+  full.pattern = PatternKind::kFull;
+  double nll_sum = 0;
+  for (size_t i = 0; i < examples.size(); ++i) {
+    const HostBatch batch =
+        BuildBatch(examples.subspan(i, 1), full, config_.num_heads);
+    SL_ASSIGN_OR_RETURN(const PassActivations a,
+                        PreparePass(graph(), PassKind::kForward, batch,
+                                    weights_.max_lora_rank, &arena_));
+    SL_RETURN_IF_ERROR(ForwardPass(graph(), weights_, batch, a, cancellation));
+    SL_ASSIGN_OR_RETURN(const double nll, LossPass(graph(), weights_, a, 0.0f));
+    nll_sum += nll;
+  }
+  const double loss = nll_sum / static_cast<double>(TotalSupervised(examples));
+  if (std::isfinite(loss)) return loss;
+  return NonFinite("NON_FINITE_LOSS", "validation loss", loss, step_);
+}
+
+}  // namespace internal
+}  // namespace sinklora

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/model/internal/sequence_impl.h"
+
+namespace sinklora {
+
+absl::StatusOr<std::unique_ptr<Sequence>> Sequence::Create(
+    std::shared_ptr<ServedModel> model, const ResolvedCache& cache,
+    int64_t max_tokens) {
+  if (max_tokens < 1 || max_tokens > model->context_tokens()) {
+    return absl::InvalidArgumentError(
+        fmt::format("max_tokens of a sequence is {}, must be in [1, {}] "
+                    "(context)",
+                    max_tokens, model->context_tokens()));
+  }
+  if (cache.budget_tokens < 1 || cache.recent_tokens < 0 ||
+      cache.sink_tokens < 0 ||
+      cache.recent_tokens + cache.sink_tokens > cache.budget_tokens) {
+    return absl::InvalidArgumentError(fmt::format(
+        "cache budget is {} tokens, must be >= 1 and hold {} recent and {} "
+        "sink tokens",
+        cache.budget_tokens, cache.recent_tokens, cache.sink_tokens));
+  }
+  return std::make_unique<internal::SequenceImpl>(
+      std::static_pointer_cast<internal::ServedModelImpl>(std::move(model)),
+      cache, max_tokens);
+}
+
+namespace internal {
+
+using kernels::DType;
+using kernels::TensorView;
+
+namespace {
+
+// Long prompts are fed in pieces of this size to bound the activations; the
+// result has the same bits for any size.
+constexpr int64_t kPrefillChunkTokens = 256;
+
+}  // namespace
+
+SequenceImpl::SequenceImpl(std::shared_ptr<ServedModelImpl> model,
+                           const ResolvedCache& cache, int64_t max_tokens)
+    : model_(std::move(model)),
+      max_tokens_(max_tokens),
+      cache_(model_->base().backend(), model_->config(),
+             model_->base().matrix_dtype(), cache, max_tokens) {}
+
+SequenceImpl::Chunk SequenceImpl::Chunk::Take(const LlamaConfig& config,
+                                              int64_t tokens,
+                                              int64_t max_lora_rank,
+                                              Arena* arena) {
+  Chunk out;
+  out.ids = arena->Take(DType::kI32, {tokens});
+  for (TensorView& x : out.residual) {
+    x = arena->Take(DType::kF32, {tokens, config.hidden_size});
+  }
+  out.layer = LayerActivations::Take(config, tokens, arena);
+  if (max_lora_rank > 0) {
+    out.lora.down = arena->Take(DType::kF32, {tokens, max_lora_rank});
+  }
+  out.final_input = arena->Take(DType::kF32, {1, config.hidden_size});
+  out.logits = arena->Take(DType::kF32, {1, config.vocab_size});
+  return out;
+}
+
+absl::Status SequenceImpl::CheckTokens(std::span<const int32_t> tokens) const {
+  SL_RETURN_IF_ERROR(failure_);
+  if (tokens.empty()) {
+    return absl::InvalidArgumentError("chunk has 0 tokens, must have >= 1");
+  }
+  const auto count = static_cast<int64_t>(tokens.size());
+  if (count > max_tokens_ - position_) {
+    return absl::OutOfRangeError(
+        fmt::format("sequence would have {} tokens, must have at most {}",
+                    position_ + count, max_tokens_));
+  }
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] >= 0 && tokens[i] < model_->config().vocab_size) continue;
+    return absl::InvalidArgumentError(
+        fmt::format("token {} is {}, must be in [0, {}) (vocabulary)",
+                    position_ + static_cast<int64_t>(i), tokens[i],
+                    model_->config().vocab_size));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SequenceImpl::Settle(const absl::Status& status) {
+  if (!status.ok()) failure_ = status;
+  return status;
+}
+
+absl::Status SequenceImpl::Prefill(std::span<const int32_t> tokens, bool last) {
+  if (decoding_) {
+    return absl::FailedPreconditionError("prefill of the sequence has ended");
+  }
+  SL_RETURN_IF_ERROR(CheckTokens(tokens));
+  return Settle(PrefillChunks(tokens, last));
+}
+
+absl::Status SequenceImpl::PrefillChunks(std::span<const int32_t> tokens,
+                                         bool last) {
+  if (position_ == 0) {
+    // The prompt's length is known only when it comes in one piece.
+    const auto count = static_cast<int64_t>(tokens.size());
+    SL_RETURN_IF_ERROR(cache_.Reserve(
+        last ? std::max(count, cache_.steady_slots()) : max_tokens_));
+  }
+  while (!tokens.empty()) {
+    const size_t count = std::min<size_t>(tokens.size(), kPrefillChunkTokens);
+    SL_RETURN_IF_ERROR(
+        Run(tokens.first(count), last && count == tokens.size()));
+    tokens = tokens.subspan(count);
+  }
+  if (!last) return absl::OkStatus();
+  decoding_ = true;
+  arena_.Release();  // the next steps need room for one token
+  return cache_.EndPrefill();
+}
+
+absl::Status SequenceImpl::Decode(int32_t token) {
+  if (!decoding_) {
+    return absl::FailedPreconditionError(
+        "prefill of the sequence has not "
+        "ended");
+  }
+  SL_RETURN_IF_ERROR(CheckTokens({&token, 1}));
+  return Settle(Run({&token, 1}, true));
+}
+
+absl::Status SequenceImpl::Run(std::span<const int32_t> tokens,
+                               bool want_logits) {
+  const LlamaConfig& config = model_->config();
+  const ModelWeights& w = model_->weights();
+  kernels::Backend* backend = model_->base().backend();
+  const auto count = static_cast<int64_t>(tokens.size());
+  Arena measuring;
+  Chunk::Take(config, count, w.max_lora_rank, &measuring);
+  SL_RETURN_IF_ERROR(arena_.Reserve(backend, measuring.used_bytes()));
+  Chunk chunk = Chunk::Take(config, count, w.max_lora_rank, &arena_);
+  if (!cache_.has_scores()) chunk.layer.lse = TensorView();
+
+  SL_RETURN_IF_ERROR(cache_.NextChunk(position_, count));
+  SL_RETURN_IF_ERROR(Upload(backend, tokens, chunk.ids));
+  SL_RETURN_IF_KERNEL_ERROR(backend->EmbeddingForward(
+      {.ids = chunk.ids, .table = w.embedding, .out = chunk.residual[0]}));
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    SL_RETURN_IF_ERROR(RunLayer(i, chunk, decoding_));
+  }
+  position_ += count;
+  if (!want_logits) return absl::OkStatus();
+  return Head(chunk.residual[config.num_layers % 2].Rows(count - 1, 1), chunk);
+}
+
+absl::Status SequenceImpl::RunLayer(int64_t index, const Chunk& chunk,
+                                    bool decode) {
+  const Graph graph = model_->graph();
+  const LayerWeights& w = model_->weights().layers[index];
+  const LayerActivations& a = chunk.layer;
+  const TensorView& x = chunk.residual[index % 2];
+  const int64_t head_dim = graph.config->head_dim;
+  const float scale = AttentionScale(*graph.config);
+  const TensorView q = SplitHeads(a.q, head_dim);
+  SL_RETURN_IF_ERROR(
+      ForwardQkv(graph, w, x, cache_.chunk_positions(), chunk.lora, a));
+  SL_RETURN_IF_ERROR(cache_.Write(index, SplitHeads(a.k, head_dim),
+                                  SplitHeads(a.v, head_dim)));
+  SL_RETURN_IF_KERNEL_ERROR(
+      graph.backend->CacheAttention({.q = q,
+                                     .position = cache_.chunk_positions(),
+                                     .cache = cache_.view(index),
+                                     .scale = scale,
+                                     .out = SplitHeads(a.attention, head_dim),
+                                     .lse = a.lse}));
+  if (cache_.has_scores()) {
+    SL_RETURN_IF_ERROR(cache_.AddScores(index, q, a.lse, scale));
+  }
+  if (decode) SL_RETURN_IF_ERROR(cache_.EvictOne(index));
+  return ForwardMlp(graph, w, x, chunk.lora, a,
+                    chunk.residual[(index + 1) % 2]);
+}
+
+absl::Status SequenceImpl::Head(const TensorView& hidden, const Chunk& chunk) {
+  const ModelWeights& w = model_->weights();
+  kernels::Backend* backend = model_->base().backend();
+  SL_RETURN_IF_KERNEL_ERROR(backend->RmsNormForward(
+      {.x = hidden,
+       .weight = w.final_norm.weight,
+       .eps = static_cast<float>(model_->config().rms_norm_eps),
+       .out = chunk.final_input,
+       .inv_rms = TensorView()}));
+  SL_RETURN_IF_KERNEL_ERROR(backend->MatMul({.a = chunk.final_input,
+                                             .b = w.head,
+                                             .out = chunk.logits,
+                                             .transpose_b = true}));
+  SL_ASSIGN_OR_RETURN(logits_, Download(backend, chunk.logits));
+  return absl::OkStatus();
+}
+
+}  // namespace internal
+}  // namespace sinklora

@@ -1,0 +1,237 @@
+// A sequence over every cache policy: bits, memory, isolation, errors.
+//
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "common/model/internal/sequence_impl.h"
+#include "tests/common/model/serving_fixture.h"
+
+namespace sinklora {
+namespace {
+
+using ::sinklora::testing::StatusIs;
+using ::testing::HasSubstr;
+
+const std::vector<int32_t>& Tokens() {
+  static const auto* tokens =
+      new std::vector<int32_t>(RandomTokens(60, 48, 77));
+  return *tokens;
+}
+
+std::vector<ResolvedCache> AllCaches() {
+  return {FullCache(),
+          H2oCache(8, 2, 10),
+          H2oCache(0, 0, 12),
+          {CachePolicyKind::kSlidingWindow, 16, 16, 0, 0},
+          {CachePolicyKind::kStreamingLlm, 16, 12, 4, 0}};
+}
+
+TEST(SequenceTest, ChunksOfAnySizeGiveTheSameBits) {
+  for (const kernels::DType dtype :
+       {kernels::DType::kF32, kernels::DType::kBF16}) {
+    const Served served = Serve(SmallConfig(true), 1, dtype);
+    for (const ResolvedCache& cache : AllCaches()) {
+      const Trace whole = RunSequence(served, cache, Tokens(), 45, 45);
+      for (const int64_t chunk : {1, 7, 64}) {
+        EXPECT_EQ(RunSequence(served, cache, Tokens(), 45, chunk), whole)
+            << "chunk " << chunk;
+      }
+    }
+  }
+}
+
+TEST(SequenceTest, BudgetOfTheLengthIsTheFullCacheBitForBit) {
+  const Served served = Serve(SmallConfig(true), 1);
+  const Trace full = RunSequence(served, FullCache(), Tokens(), 40, 40);
+  for (const ResolvedCache& cache :
+       {H2oCache(30, 0, 30), H2oCache(20, 4, 36), H2oCache(500, 4, 496),
+        ResolvedCache{CachePolicyKind::kSlidingWindow, 60, 60, 0, 0},
+        ResolvedCache{CachePolicyKind::kStreamingLlm, 60, 56, 4, 0}}) {
+    const Trace got = RunSequence(served, cache, Tokens(), 40, 40);
+    EXPECT_EQ(got, full);
+    EXPECT_EQ(got.usage.evicted_tokens, 0);
+    EXPECT_EQ(got.usage.resident_tokens, 60);
+  }
+}
+
+TEST(SequenceTest, H2oWithoutHeavyHittersIsAWindow) {
+  const Served served = Serve(SmallConfig(true), 1);
+  EXPECT_EQ(RunSequence(served, H2oCache(16, 0, 0), Tokens(), 40, 40),
+            RunSequence(served, {CachePolicyKind::kSlidingWindow, 16, 16, 0, 0},
+                        Tokens(), 40, 40));
+  EXPECT_EQ(RunSequence(served, H2oCache(12, 4, 0), Tokens(), 40, 40),
+            RunSequence(served, {CachePolicyKind::kStreamingLlm, 16, 12, 4, 0},
+                        Tokens(), 40, 40));
+}
+
+TEST(SequenceTest, WindowsKeepExactlyTheirPositions) {
+  const Served served = Serve(SmallConfig(true), 1);
+  const Trace streaming = RunSequence(
+      served, {CachePolicyKind::kStreamingLlm, 8, 5, 3, 0}, Tokens(), 20, 20);
+  for (size_t step = 0; step < streaming.kept.size(); ++step) {
+    const auto latest = static_cast<int32_t>(19 + step);
+    const std::vector<int32_t> want = {
+        0, 1, 2, latest - 4, latest - 3, latest - 2, latest - 1, latest};
+    for (const auto& kept : streaming.kept[step]) EXPECT_EQ(kept, want);
+  }
+}
+
+TEST(SequenceTest, PromptShorterThanTheBudgetEvictsOnlyWhenDecodingCrossesIt) {
+  const Served served = Serve(SmallConfig(true), 1);
+  const Trace full = RunSequence(served, FullCache(), Tokens(), 10, 10);
+  const Trace h2o = RunSequence(served, H2oCache(8, 2, 6), Tokens(), 10, 10);
+  for (size_t step = 0; step < h2o.kept.size(); ++step) {
+    for (const auto& kept : h2o.kept[step]) {
+      EXPECT_EQ(kept.size(), std::min<size_t>(10 + step, 16));
+    }
+    // Evicting after step 7 shows in the logits of the next one.
+    if (step <= 7) {
+      EXPECT_EQ(h2o.logits[step], full.logits[step]) << step;
+    }
+  }
+  EXPECT_EQ(h2o.usage.evicted_tokens, 44);
+}
+
+TEST(SequenceTest, WhatWasEvictedNeverComesBack) {
+  const Served served = Serve(SmallConfig(true), 1);
+  for (const ResolvedCache& cache : AllCaches()) {
+    const Trace trace = RunSequence(served, cache, Tokens(), 30, 30);
+    for (size_t head = 0; head < trace.kept[0].size(); ++head) {
+      for (size_t step = 1; step < trace.kept.size(); ++step) {
+        const auto& before = trace.kept[step - 1][head];
+        std::set<int32_t> allowed(before.begin(), before.end());
+        allowed.insert(static_cast<int32_t>(29 + step));
+        for (const int32_t p : trace.kept[step][head]) {
+          EXPECT_TRUE(allowed.contains(p)) << p << " at step " << step;
+        }
+      }
+    }
+  }
+}
+
+TEST(SequenceTest, MemoryAfterPrefillIsTheBudgets) {
+  const Served served = Serve(SmallConfig(true), 1);
+  const int64_t idle = served.backend->allocated_bytes();
+  const auto sequence = NewSequence(served, H2oCache(4, 0, 4), 60);
+  ASSERT_OK(sequence->Prefill({Tokens().data(), 50}, true));
+  const int64_t slot_bytes = 2 * 2 * 2 * 8 * 4;  // layers, K and V, heads, f32
+  EXPECT_EQ(sequence->usage().resident_tokens, 8);
+  EXPECT_EQ(sequence->usage().resident_bytes, 9 * slot_bytes);
+  EXPECT_EQ(sequence->usage().peak_resident_bytes, 50 * slot_bytes);
+  EXPECT_EQ(sequence->usage().evicted_tokens, 42);
+  // Not only counted: beside K and V there are positions, scores and the table
+  // of the last chunk.
+  EXPECT_LT(served.backend->allocated_bytes() - idle,
+            9 * slot_bytes + 9 * 2 * 2 * 8 + 50 * 12 + 64);
+  const int64_t steady = served.backend->allocated_bytes();
+  for (int i = 0; i < 10; ++i) ASSERT_OK(sequence->Decode(Tokens()[50 + i]));
+  EXPECT_LT(served.backend->allocated_bytes(), steady + 20000);  // one token
+  EXPECT_EQ(sequence->usage().resident_bytes, 9 * slot_bytes);
+}
+
+// Interleaved with others, a sequence has the bits it has alone.
+TEST(SequenceTest, InterleavedEqualsAlone) {
+  const Served served = Serve(SmallConfig(false), 1);
+  const std::vector<ResolvedCache> caches = AllCaches();
+  std::vector<Trace> alone, together(caches.size());
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  for (size_t i = 0; i < caches.size(); ++i) {
+    alone.push_back(RunSequence(served, caches[i], Tokens(), 20 + 3 * i, 64));
+    sequences.push_back(NewSequence(served, caches[i], 60));
+    ASSERT_OK(sequences[i]->Prefill({Tokens().data(), 20 + 3 * i}, true));
+    Record(served, *sequences[i], &together[i]);
+  }
+  for (int step = 0; step < 40; ++step) {
+    for (size_t i = 0; i < caches.size(); ++i) {
+      if (i == 2 && step == 5) sequences[2].reset();  // one leaves
+      const size_t at = 20 + 3 * i + step;
+      if (sequences[i] == nullptr || at >= Tokens().size()) continue;
+      ASSERT_OK(sequences[i]->Decode(Tokens()[at]));
+      Record(served, *sequences[i], &together[i]);
+    }
+  }
+  for (size_t i = 0; i < caches.size(); ++i) {
+    if (i == 2) continue;
+    EXPECT_EQ(together[i], alone[i]) << i;
+  }
+}
+
+TEST(SequenceTest, ScoresGrowByQueriesTimesGroup) {
+  const Served served = Serve(SmallConfig(true), 1);
+  const auto sequence = NewSequence(served, H2oCache(500, 0, 500), 60);
+  const auto& cache =
+      static_cast<internal::SequenceImpl*>(sequence.get())->cache();
+  const auto expect_sum = [&](double tokens) {
+    for (int layer = 0; layer < 2; ++layer) {
+      for (int head = 0; head < 2; ++head) {
+        double sum = 0;
+        for (const float s : cache.KeptScores(layer, head)) sum += s;
+        EXPECT_TRUE(std::abs(sum - 2 * tokens) <= 1e-4 * 2 * tokens)
+            << sum << " after " << tokens;
+      }
+    }
+  };
+  ASSERT_OK(sequence->Prefill({Tokens().data(), 13}, false));
+  expect_sum(13);
+  ASSERT_OK(sequence->Prefill({Tokens().data() + 13, 7}, true));
+  expect_sum(20);
+  for (int i = 20; i < 30; ++i) {
+    ASSERT_OK(sequence->Decode(Tokens()[i]));
+    expect_sum(i + 1);
+  }
+}
+
+// A weight that turns into infinity must fail the request, not choose victims.
+TEST(SequenceTest, NonFiniteScoresFailTheRequest) {
+  Served served = Serve(SmallConfig(true), 1);
+  auto& wk = served.disk.reference.tensors.at(
+      "model.layers.0.self_attn.k_proj.weight");
+  wk.values[0] = std::numeric_limits<double>::quiet_NaN();
+  ASSERT_OK(testing::WriteReferenceModel(served.disk.reference,
+                                         served.disk.directory->path()));
+  ASSERT_OK_AND_ASSIGN(const auto files,
+                       ModelFiles::Open(served.disk.directory->path()));
+  ASSERT_OK_AND_ASSIGN(
+      const auto weights,
+      BaseWeights::Load(served.backend.get(), *files, kernels::DType::kF32));
+  ASSERT_OK_AND_ASSIGN(served.model, ServedModel::Create(weights, nullptr, 0));
+  const auto sequence = NewSequence(served, H2oCache(4, 0, 4), 60);
+  const absl::Status status = sequence->Prefill({Tokens().data(), 20}, true);
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kInternal));
+  EXPECT_EQ(GetErrorDetail(status).reason, "SCORE_INVARIANT");
+  // And it stays failed.
+  EXPECT_THAT(sequence->Prefill({Tokens().data(), 20}, true),
+              StatusIs(absl::StatusCode::kInternal));
+}
+
+TEST(SequenceTest, RefusesByName) {
+  const Served served = Serve(SmallConfig(true), 1);
+  EXPECT_THAT(Sequence::Create(served.model, FullCache(), 65),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("max_tokens of a sequence is 65")));
+  EXPECT_THAT(
+      Sequence::Create(served.model, H2oCache(8, 0, -8), 60),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("budget is 0")));
+  const auto sequence = NewSequence(served, FullCache(), 10);
+  EXPECT_THAT(sequence->Decode(1),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(sequence->Prefill({}, true),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(
+      sequence->Prefill({{1, 48}}, true),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("token 1 is 48")));
+  EXPECT_THAT(sequence->Prefill({Tokens().data(), 11}, true),
+              StatusIs(absl::StatusCode::kOutOfRange, HasSubstr("at most 10")));
+  // None of these broke it.
+  ASSERT_OK(sequence->Prefill({Tokens().data(), 10}, true));
+  EXPECT_THAT(sequence->Prefill({{1}}, true),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(sequence->Decode(1), StatusIs(absl::StatusCode::kOutOfRange));
+}
+
+}  // namespace
+}  // namespace sinklora
