@@ -1,0 +1,36 @@
+// Receives a stream of files into a directory that appears whole or not at all,
+// with a progress line.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_SERVICES_CLI_DOWNLOAD_H_
+#define SINKLORA_SERVICES_CLI_DOWNLOAD_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "services/cli/session.h"
+
+namespace sinklora::cli {
+
+struct Downloaded {
+  int64_t file_count = 0;
+  int64_t total_bytes = 0;
+};
+
+using OnChunk = std::function<absl::Status(const common::v1::FileChunk&)>;
+
+// Calls `stream`, which gives every chunk to the function it gets.
+// kAlreadyExists when `directory` exists. `expected_bytes` 0: not known.
+absl::StatusOr<Downloaded> Download(
+    Session* session, const std::string& directory, int64_t expected_bytes,
+    const std::function<absl::Status(const OnChunk&)>& stream);
+
+// Says on stdout what arrived, as text or JSON.
+void PrintDownloaded(Session* session, const std::string& directory,
+                     const Downloaded& downloaded);
+
+}  // namespace sinklora::cli
+
+#endif  // SINKLORA_SERVICES_CLI_DOWNLOAD_H_

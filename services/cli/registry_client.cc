@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/cli/registry_client.h"
+
+#include <utility>
+
+#include "services/cli/rpc_call.h"
+#include "sinklora/registry/v1/registry_service.grpc.pb.h"
+
+namespace sinklora::cli {
+namespace {
+
+namespace v1 = registry::v1;
+using Stub = v1::RegistryService::Stub;
+
+class GrpcRegistryClient final : public RegistryClient {
+ public:
+  GrpcRegistryClient(const std::string& address, Interrupt* interrupt)
+      : interrupt_(interrupt),
+        stub_(v1::RegistryService::NewStub(MakeChannel(address))) {}
+
+  absl::StatusOr<v1::Model> ImportModel(const v1::ImportModelHeader& header,
+                                        const Upload& upload,
+                                        const OnBytes& on_bytes) override {
+    Call call(interrupt_, kTransferTimeoutSeconds);
+    v1::ImportModelResponse response;
+    const auto writer = stub_->ImportModel(call.context(), &response);
+    v1::ImportModelRequest first;
+    *first.mutable_header() = header;
+    SL_RETURN_IF_ERROR(
+        SendUpload(&call, writer.get(), first, upload, on_bytes));
+    return std::move(*response.mutable_model());
+  }
+
+  absl::StatusOr<v1::Adapter> ImportAdapter(
+      const v1::ImportAdapterHeader& header, const Upload& upload,
+      const OnBytes& on_bytes) override {
+    Call call(interrupt_, kTransferTimeoutSeconds);
+    v1::ImportAdapterResponse response;
+    const auto writer = stub_->ImportAdapter(call.context(), &response);
+    v1::ImportAdapterRequest first;
+    *first.mutable_header() = header;
+    SL_RETURN_IF_ERROR(
+        SendUpload(&call, writer.get(), first, upload, on_bytes));
+    return std::move(*response.mutable_adapter());
+  }
+
+  absl::StatusOr<v1::Model> GetModel(const std::string& name) override {
+    v1::GetModelRequest request;
+    request.set_name(name);
+    SL_ASSIGN_OR_RETURN(auto response,
+                        Unary<v1::GetModelResponse>(&Stub::GetModel, request));
+    return std::move(*response.mutable_model());
+  }
+
+  absl::StatusOr<v1::Adapter> GetAdapter(const std::string& name) override {
+    v1::GetAdapterRequest request;
+    request.set_name(name);
+    SL_ASSIGN_OR_RETURN(auto response, Unary<v1::GetAdapterResponse>(
+                                           &Stub::GetAdapter, request));
+    return std::move(*response.mutable_adapter());
+  }
+
+  absl::StatusOr<std::vector<v1::Model>> ListModels() override {
+    std::vector<v1::Model> models;
+    v1::ListModelsRequest request;
+    do {
+      SL_ASSIGN_OR_RETURN(auto response, Unary<v1::ListModelsResponse>(
+                                             &Stub::ListModels, request));
+      for (auto& model : *response.mutable_models()) {
+        models.push_back(std::move(model));
+      }
+      request.set_page_token(response.next_page_token());
+    } while (!request.page_token().empty());
+    return models;
+  }
+
+  absl::StatusOr<std::vector<v1::Adapter>> ListAdapters() override {
+    std::vector<v1::Adapter> adapters;
+    v1::ListAdaptersRequest request;
+    do {
+      SL_ASSIGN_OR_RETURN(auto response, Unary<v1::ListAdaptersResponse>(
+                                             &Stub::ListAdapters, request));
+      for (auto& adapter : *response.mutable_adapters()) {
+        adapters.push_back(std::move(adapter));
+      }
+      request.set_page_token(response.next_page_token());
+    } while (!request.page_token().empty());
+    return adapters;
+  }
+
+  absl::Status DownloadModel(const std::string& name,
+                             const OnChunk& on_chunk) override {
+    v1::DownloadModelRequest request;
+    request.set_name(name);
+    return Download<v1::DownloadModelResponse>(&Stub::DownloadModel, request,
+                                               on_chunk);
+  }
+
+  absl::Status DownloadAdapter(const std::string& name,
+                               const OnChunk& on_chunk) override {
+    v1::DownloadAdapterRequest request;
+    request.set_name(name);
+    return Download<v1::DownloadAdapterResponse>(&Stub::DownloadAdapter,
+                                                 request, on_chunk);
+  }
+
+  absl::Status ExportMergedModel(const std::string& adapter,
+                                 const OnChunk& on_chunk) override {
+    v1::ExportMergedModelRequest request;
+    request.set_adapter(adapter);
+    return Download<v1::ExportMergedModelResponse>(&Stub::ExportMergedModel,
+                                                   request, on_chunk);
+  }
+
+ private:
+  template <typename Response, typename Request>
+  absl::StatusOr<Response> Unary(
+      grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
+                                   Response*),
+      const Request& request) {
+    return CallUnary<Response>(interrupt_, kUnaryTimeoutSeconds, stub_.get(),
+                               method, request);
+  }
+
+  template <typename Response, typename Request>
+  absl::Status Download(std::unique_ptr<grpc::ClientReader<Response>> (
+                            Stub::*method)(grpc::ClientContext*,
+                                           const Request&),
+                        const Request& request, const OnChunk& on_chunk) {
+    Call call(interrupt_, kTransferTimeoutSeconds);
+    const auto reader = (stub_.get()->*method)(call.context(), request);
+    return ReadStream<Response>(
+        &call, reader.get(),
+        [&](const Response& response) { return on_chunk(response.chunk()); });
+  }
+
+  Interrupt* const interrupt_;
+  const std::unique_ptr<Stub> stub_;
+};
+
+}  // namespace
+
+std::unique_ptr<RegistryClient> RegistryClient::Create(
+    const std::string& address, Interrupt* interrupt) {
+  return std::make_unique<GrpcRegistryClient>(address, interrupt);
+}
+
+}  // namespace sinklora::cli

@@ -1,0 +1,53 @@
+// RegistryService as plain functions. Thread-safe. Errors are those of the
+// service, or kUnavailable and kDeadlineExceeded of the way there.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_SERVICES_CLI_REGISTRY_CLIENT_H_
+#define SINKLORA_SERVICES_CLI_REGISTRY_CLIENT_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "services/cli/interrupt.h"
+#include "services/cli/upload_files.h"
+#include "sinklora/registry/v1/registry_service.pb.h"
+
+namespace sinklora::cli {
+
+class RegistryClient {
+ public:
+  using OnBytes = std::function<void(int64_t)>;
+  using OnChunk = std::function<absl::Status(const common::v1::FileChunk&)>;
+
+  // Connects at the first call. Borrows `interrupt`.
+  static std::unique_ptr<RegistryClient> Create(const std::string& address,
+                                                Interrupt* interrupt);
+  virtual ~RegistryClient() = default;
+
+  // `on_bytes` gets the size of every chunk that was sent.
+  virtual absl::StatusOr<registry::v1::Model> ImportModel(
+      const registry::v1::ImportModelHeader& header, const Upload& upload,
+      const OnBytes& on_bytes) = 0;
+  virtual absl::StatusOr<registry::v1::Adapter> ImportAdapter(
+      const registry::v1::ImportAdapterHeader& header, const Upload& upload,
+      const OnBytes& on_bytes) = 0;
+  virtual absl::StatusOr<registry::v1::Model> GetModel(
+      const std::string& name) = 0;
+  virtual absl::StatusOr<registry::v1::Adapter> GetAdapter(
+      const std::string& name) = 0;
+  virtual absl::StatusOr<std::vector<registry::v1::Model>> ListModels() = 0;
+  virtual absl::StatusOr<std::vector<registry::v1::Adapter>> ListAdapters() = 0;
+  virtual absl::Status DownloadModel(const std::string& name,
+                                     const OnChunk& on_chunk) = 0;
+  virtual absl::Status DownloadAdapter(const std::string& name,
+                                       const OnChunk& on_chunk) = 0;
+  virtual absl::Status ExportMergedModel(const std::string& adapter,
+                                         const OnChunk& on_chunk) = 0;
+};
+
+}  // namespace sinklora::cli
+
+#endif  // SINKLORA_SERVICES_CLI_REGISTRY_CLIENT_H_

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/inference/engine.h"
+
+#include <chrono>
+#include <utility>
+#include <vector>
+
+#include "common/base/log.h"
+#include "common/base/status.h"
+
+namespace sinklora::inference {
+namespace {
+
+// How often the engine looks for cancellations when all it has are requests
+// that cannot be stepped.
+constexpr std::chrono::milliseconds kCancellationPollPeriod{20};
+
+absl::Status CheckLimit(const char* name, int value, int minimum) {
+  if (value >= minimum) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("{} is {}, must be at least {}", name, value, minimum));
+}
+
+// The status of a task that another thread runs.
+class Outcome {
+ public:
+  void Set(absl::Status status) {
+    MutexLock lock(&mutex_);
+    status_ = std::move(status);
+    done_ = true;
+    changed_.NotifyAll();
+  }
+  absl::Status Wait() {
+    MutexLock lock(&mutex_);
+    while (!done_) changed_.Wait(&mutex_);
+    return status_;
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  absl::Status status_ ABSL_GUARDED_BY(mutex_);
+  bool done_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
+    const EngineLimits& limits, std::unique_ptr<kernels::Backend> backend,
+    InferenceMetrics* metrics, Clock* clock) {
+  SL_RETURN_IF_ERROR(
+      CheckLimit("max_running_requests", limits.max_running_requests, 1));
+  SL_RETURN_IF_ERROR(
+      CheckLimit("max_waiting_requests", limits.max_waiting_requests, 0));
+  SL_RETURN_IF_ERROR(
+      CheckLimit("prefill_chunk_tokens", limits.prefill_chunk_tokens, 1));
+  SL_RETURN_IF_ERROR(
+      CheckLimit("max_pending_deltas", limits.max_pending_deltas, 1));
+  std::unique_ptr<Engine> engine(
+      new Engine(limits, std::move(backend), metrics, clock));
+  engine->thread_ = std::thread([raw = engine.get()] { raw->Loop(); });
+  return engine;
+}
+
+Engine::Engine(const EngineLimits& limits,
+               std::unique_ptr<kernels::Backend> backend,
+               InferenceMetrics* metrics, Clock* clock)
+    : limits_(limits),
+      backend_(std::move(backend)),
+      metrics_(metrics),
+      clock_(clock),
+      wake_(std::make_shared<WakeSignal>()) {}
+
+Engine::~Engine() {
+  {
+    MutexLock lock(&mutex_);
+    draining_ = true;
+    stopping_ = true;
+  }
+  wake_->Notify();
+  if (thread_.joinable()) thread_.join();
+}
+
+absl::Status Engine::CheckAccepting() const {
+  MutexLock lock(&mutex_);
+  return CheckAcceptingLocked();
+}
+
+absl::Status Engine::CheckAcceptingLocked() const {
+  if (!draining_) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kUnavailable,
+                   "the inference service is shutting down",
+                   {.reason = "DRAINING", .metadata = {}});
+}
+
+absl::Status Engine::CheckAdmission() {
+  SL_RETURN_IF_ERROR(CheckAcceptingLocked());
+  const int waiting = static_cast<int>(waiting_.size()) + waiting_tasks_;
+  // A request that finds a free slot waits for the turn only, not for another
+  // request.
+  const int limit = limits_.max_waiting_requests + limits_.max_running_requests;
+  if (waiting + running_requests_ < limit) return absl::OkStatus();
+  metrics_->queue_rejections->Increment();
+  return MakeError(
+      absl::StatusCode::kResourceExhausted,
+      fmt::format("{} requests run and {} wait; at most {} may run and {} wait",
+                  running_requests_, waiting, limits_.max_running_requests,
+                  limits_.max_waiting_requests),
+      {.reason = "QUEUE_FULL",
+       .metadata = {{"max_running_requests",
+                     fmt::format("{}", limits_.max_running_requests)},
+                    {"max_waiting_requests",
+                     fmt::format("{}", limits_.max_waiting_requests)}}});
+}
+
+absl::StatusOr<std::unique_ptr<Generation>> Engine::Submit(
+    GenerationRequest request) {
+  auto channel =
+      std::make_shared<EventChannel>(limits_.max_pending_deltas, wake_);
+  {
+    MutexLock lock(&mutex_);
+    SL_RETURN_IF_ERROR(CheckAdmission());
+    waiting_.push_back(std::make_unique<GenerationTask>(
+        std::move(request), channel, limits_.prefill_chunk_tokens, metrics_,
+        clock_));
+    UpdateGauges();
+  }
+  wake_->Notify();
+  return std::make_unique<Generation>(std::move(channel));
+}
+
+absl::Status Engine::Run(const Task& task) {
+  return RunAndWait(task, /*counted=*/true);
+}
+
+absl::Status Engine::RunInternal(const Task& task) {
+  return RunAndWait(task, /*counted=*/false);
+}
+
+absl::Status Engine::RunAndWait(const Task& task, bool counted) {
+  // Shared with the queue: the waiter may be gone before Set has returned.
+  auto outcome = std::make_shared<Outcome>();
+  const int64_t arrival_micros = clock_->MonotonicMicros();
+  auto run = [this, &task, outcome, counted, arrival_micros] {
+    if (counted) {
+      metrics_->queue_duration_seconds->Observe(
+          static_cast<double>(clock_->MonotonicMicros() - arrival_micros) *
+          1e-6);
+    }
+    absl::Status status = task(backend_.get());
+    if (counted) {
+      MutexLock lock(&mutex_);
+      --running_requests_;
+      UpdateGauges();
+    }
+    outcome->Set(std::move(status));
+  };
+  {
+    MutexLock lock(&mutex_);
+    if (counted) {
+      SL_RETURN_IF_ERROR(CheckAdmission());
+      ++waiting_tasks_;
+    } else if (stopping_) {
+      // The thread may be gone: nobody would ever run it.
+      return CheckAcceptingLocked();
+    }
+    tasks_.push_back({std::move(run), counted});
+    UpdateGauges();
+  }
+  wake_->Notify();
+  return outcome->Wait();
+}
+
+void Engine::Post(std::function<void()> work) {
+  {
+    MutexLock lock(&mutex_);
+    tasks_.push_back({std::move(work), /*counted=*/false});
+  }
+  wake_->Notify();
+}
+
+void Engine::Drain() {
+  MutexLock lock(&mutex_);
+  draining_ = true;
+}
+
+void Engine::WaitUntilIdle() {
+  MutexLock lock(&mutex_);
+  while (running_requests_ > 0 || waiting_tasks_ > 0 || !waiting_.empty()) {
+    idle_.Wait(&mutex_);
+  }
+}
+
+void Engine::Loop() {
+  while (true) {
+    if (Turn()) continue;
+    bool has_requests = !running_.empty();
+    {
+      MutexLock lock(&mutex_);
+      if (stopping_ && tasks_.empty()) break;
+      has_requests = has_requests || !waiting_.empty();
+    }
+    if (has_requests) {
+      wake_->WaitFor(kCancellationPollPeriod);
+    } else {
+      wake_->Wait();
+    }
+  }
+}
+
+bool Engine::Turn() {
+  if (stopping()) DropAll();
+  const bool ran = RunOneTask();
+  const bool admitted = AdmitWaiting();
+  const bool stepped = StepRunning();
+  return ran || admitted || stepped;
+}
+
+bool Engine::RunOneTask() {
+  QueuedTask task;
+  {
+    MutexLock lock(&mutex_);
+    if (tasks_.empty()) return false;
+    task = std::move(tasks_.front());
+    tasks_.pop_front();
+    if (task.counted) {
+      --waiting_tasks_;
+      ++running_requests_;
+    }
+    UpdateGauges();
+  }
+  task.run();
+  return true;
+}
+
+bool Engine::AdmitWaiting() {
+  // Tasks are destroyed outside the lock: that may release a target, which
+  // posts to this engine.
+  std::vector<std::unique_ptr<GenerationTask>> gone;
+  std::vector<std::unique_ptr<GenerationTask>> admitted;
+  {
+    MutexLock lock(&mutex_);
+    const size_t limit = limits_.max_running_requests;
+    for (auto it = waiting_.begin(); it != waiting_.end();) {
+      if ((*it)->Cancelled()) {
+        gone.push_back(std::move(*it));
+        it = waiting_.erase(it);
+      } else if (running_.size() + admitted.size() < limit) {
+        admitted.push_back(std::move(*it));
+        it = waiting_.erase(it);
+      } else {
+        ++it;
+      }
+    }
+    running_requests_ += static_cast<int>(admitted.size());
+    UpdateGauges();
+  }
+  for (auto& task : gone) {
+    task->Fail(absl::CancelledError("cancelled while waiting"));
+  }
+  for (auto& task : admitted) {
+    task->Start();
+    running_.push_back(std::move(task));
+  }
+  return !gone.empty() || !admitted.empty();
+}
+
+bool Engine::StepRunning() {
+  bool stepped = false;
+  for (auto it = running_.begin(); it != running_.end();) {
+    GenerationTask& task = **it;
+    if (!task.done() && (!task.Blocked() || task.Cancelled())) {
+      task.Step();
+      stepped = true;
+    }
+    if (!task.done()) {
+      ++it;
+      continue;
+    }
+    {
+      MutexLock lock(&mutex_);
+      --running_requests_;
+      UpdateGauges();
+    }
+    it = running_.erase(it);  // tells the consumer
+    stepped = true;
+  }
+  return stepped;
+}
+
+void Engine::DropAll() {
+  const absl::Status status =
+      absl::CancelledError("the inference service stopped");
+  std::deque<std::unique_ptr<GenerationTask>> dropped;
+  {
+    MutexLock lock(&mutex_);
+    dropped.swap(waiting_);
+    running_requests_ -= static_cast<int>(running_.size());
+    UpdateGauges();
+  }
+  for (auto& task : running_) task->Fail(status);
+  for (auto& task : dropped) task->Fail(status);
+  running_.clear();
+}
+
+bool Engine::stopping() const {
+  MutexLock lock(&mutex_);
+  return stopping_;
+}
+
+void Engine::UpdateGauges() {
+  const int waiting = static_cast<int>(waiting_.size()) + waiting_tasks_;
+  metrics_->requests_queued->Set(waiting);
+  metrics_->requests_running->Set(running_requests_);
+  if (waiting == 0 && running_requests_ == 0) idle_.NotifyAll();
+}
+
+}  // namespace sinklora::inference

@@ -1,0 +1,119 @@
+// The one thread that owns the backend: everything that touches the device
+// runs on it, in turns.
+//
+// A turn does at most one queued task (a load, a score, the release of device
+// memory), then one step of every running generation: a chunk of its prompt or
+// one new token. A generation whose consumer is slow is left out until it
+// catches up; one that was cancelled ends at its next turn. An error ends the
+// generation it belongs to and nothing else.
+//
+// Thread-safety: all methods from any thread but the engine's own, unless said
+// otherwise. The engine must outlive the targets made with its backend: their
+// release runs on it.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_SERVICES_INFERENCE_ENGINE_H_
+#define SINKLORA_SERVICES_INFERENCE_ENGINE_H_
+
+#include <deque>
+#include <functional>
+#include <list>
+#include <memory>
+#include <thread>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/clock.h"
+#include "common/base/mutex.h"
+#include "kernels/backend.h"
+#include "services/inference/generation.h"
+#include "services/inference/generation_task.h"
+#include "services/inference/metrics.h"
+#include "services/inference/wake_signal.h"
+
+namespace sinklora::inference {
+
+struct EngineLimits {
+  int max_running_requests = 16;   // generations with a cache at once, >= 1
+  int max_waiting_requests = 64;   // generations and scores in the queue, >= 0
+  int prefill_chunk_tokens = 512;  // of the prompt in one step, >= 1
+  int max_pending_deltas = 64;     // not yet taken by the consumer, >= 1
+};
+
+class Engine {
+ public:
+  // kInvalidArgument for a limit out of range. Borrows `metrics`, `clock`.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(
+      const EngineLimits& limits, std::unique_ptr<kernels::Backend> backend,
+      InferenceMetrics* metrics, Clock* clock);
+  // Ends what is queued and running as cancelled, joins the thread.
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Queues a generation. kResourceExhausted with the limit when the queue is
+  // full, kUnavailable after Drain.
+  absl::StatusOr<std::unique_ptr<Generation>> Submit(GenerationRequest request);
+
+  using Task = std::function<absl::Status(kernels::Backend*)>;
+  // Runs a request's task on the engine and waits for it. Same errors as
+  // Submit.
+  absl::Status Run(const Task& task);
+  // The same for the service's own work, which no limit refuses.
+  absl::Status RunInternal(const Task& task);
+  // Queues work without waiting, e.g. the release of device memory. From any
+  // thread.
+  void Post(std::function<void()> work);
+
+  // kUnavailable after Drain.
+  absl::Status CheckAccepting() const;
+  // Refuses new requests from now on. Those accepted go on.
+  void Drain();
+  // Waits until no request is queued or running.
+  void WaitUntilIdle();
+
+ private:
+  struct QueuedTask {
+    std::function<void()> run;
+    bool counted = false;  // a request's: it counts against the limits
+  };
+  Engine(const EngineLimits& limits, std::unique_ptr<kernels::Backend> backend,
+         InferenceMetrics* metrics, Clock* clock);
+  // Whether the queue takes another request.
+  absl::Status CheckAdmission() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckAcceptingLocked() const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status RunAndWait(const Task& task, bool counted);
+
+  void Loop();
+  // True when anything was done.
+  bool Turn();
+  bool RunOneTask();
+  bool AdmitWaiting();
+  bool StepRunning();
+  void DropAll();
+  bool stopping() const;
+  void UpdateGauges() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const EngineLimits limits_;
+  const std::unique_ptr<kernels::Backend> backend_;
+  InferenceMetrics* const metrics_;
+  Clock* const clock_;
+  const std::shared_ptr<WakeSignal> wake_;
+
+  mutable Mutex mutex_;
+  CondVar idle_;
+  std::deque<QueuedTask> tasks_ ABSL_GUARDED_BY(mutex_);
+  std::deque<std::unique_ptr<GenerationTask>> waiting_ ABSL_GUARDED_BY(mutex_);
+  int waiting_tasks_ ABSL_GUARDED_BY(mutex_) = 0;  // counted ones in tasks_
+  int running_requests_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+
+  std::list<std::unique_ptr<GenerationTask>> running_;  // engine thread only
+  std::thread thread_;
+};
+
+}  // namespace sinklora::inference
+
+#endif  // SINKLORA_SERVICES_INFERENCE_ENGINE_H_

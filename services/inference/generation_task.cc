@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/inference/generation_task.h"
+
+#include <algorithm>
+#include <span>
+#include <utility>
+
+#include "common/base/status.h"
+
+namespace sinklora::inference {
+
+GenerationTask::GenerationTask(GenerationRequest request,
+                               std::shared_ptr<EventChannel> channel,
+                               int64_t prefill_chunk_tokens,
+                               InferenceMetrics* metrics, Clock* clock)
+    : request_(std::move(request)),
+      channel_(std::move(channel)),
+      prefill_chunk_tokens_(prefill_chunk_tokens),
+      metrics_(metrics),
+      clock_(clock),
+      queued_micros_(clock->MonotonicMicros()),
+      decoder_(&request_.target->tokenizer()),
+      matcher_(request_.stop) {
+  request_.target->running_requests.fetch_add(1);
+  usage_.prompt_tokens = static_cast<int64_t>(request_.prompt.size());
+}
+
+GenerationTask::~GenerationTask() {
+  if (!done()) Fail(absl::CancelledError("the generation was dropped"));
+  request_.target->running_requests.fetch_sub(1);
+  channel_->Close(*std::move(outcome_));
+}
+
+bool GenerationTask::Cancelled() const {
+  return channel_->abandoned() ||
+         (request_.cancellation && request_.cancellation->cancelled());
+}
+
+void GenerationTask::Start() {
+  metrics_->queue_duration_seconds->Observe(SecondsSince(queued_micros_));
+  absl::StatusOr<std::unique_ptr<Sequence>> sequence =
+      Sequence::Create(request_.target->model, request_.cache,
+                       usage_.prompt_tokens + request_.max_tokens);
+  if (!sequence.ok()) return Fail(sequence.status());
+  sequence_ = *std::move(sequence);
+}
+
+void GenerationTask::Step() {
+  if (Cancelled()) {
+    return Fail(absl::CancelledError("the client went away"));
+  }
+  const absl::Status status =
+      prefilled_tokens_ < usage_.prompt_tokens ? PrefillChunk() : DecodeToken();
+  if (!status.ok()) return Fail(status);
+}
+
+absl::Status GenerationTask::PrefillChunk() {
+  const int64_t start_micros = clock_->MonotonicMicros();
+  const int64_t count =
+      std::min(prefill_chunk_tokens_, usage_.prompt_tokens - prefilled_tokens_);
+  const bool last = prefilled_tokens_ + count == usage_.prompt_tokens;
+  SL_RETURN_IF_ERROR(sequence_->Prefill(
+      std::span(request_.prompt).subspan(prefilled_tokens_, count), last));
+  prefilled_tokens_ += count;
+  metrics_->prompt_tokens->Increment(static_cast<double>(count));
+  usage_.prefill_seconds += SecondsSince(start_micros);
+  UpdateCacheMetrics();
+  return last ? EmitToken() : absl::OkStatus();
+}
+
+absl::Status GenerationTask::DecodeToken() {
+  const int64_t start_micros = clock_->MonotonicMicros();
+  SL_RETURN_IF_ERROR(sequence_->Decode(last_token_));
+  usage_.decode_seconds += SecondsSince(start_micros);
+  UpdateCacheMetrics();
+  return EmitToken();
+}
+
+absl::Status GenerationTask::EmitToken() {
+  SL_ASSIGN_OR_RETURN(last_token_,
+                      SampleToken(sequence_->logits(), request_.sampling,
+                                  usage_.generated_tokens));
+  ++usage_.generated_tokens;
+  ObserveToken();
+
+  const bool ended = std::ranges::find(request_.end_ids, last_token_) !=
+                     request_.end_ids.end();
+  GenerationDelta delta;
+  delta.token_ids = {last_token_};
+  // A model may have more rows than its tokenizer has tokens: the rows beyond
+  // have no text.
+  if (!ended && last_token_ < request_.target->tokenizer().vocab_size()) {
+    delta.text = matcher_.Append(decoder_.Append(last_token_));
+  }
+  const bool full = usage_.generated_tokens == request_.max_tokens;
+  if ((ended || full) && !matcher_.stopped()) {
+    delta.text += matcher_.Append(decoder_.Finish());
+    delta.text += matcher_.Finish();
+  }
+  channel_->Push(std::move(delta));
+  if (ended || matcher_.stopped()) {
+    Succeed(FinishReason::kStop);
+  } else if (full) {
+    Succeed(FinishReason::kLength);
+  }
+  return absl::OkStatus();
+}
+
+void GenerationTask::ObserveToken() {
+  const int64_t now_micros = clock_->MonotonicMicros();
+  metrics_->generated_tokens->Increment();
+  if (usage_.generated_tokens == 1) {
+    usage_.time_to_first_token_seconds = SecondsSince(request_.arrival_micros);
+    metrics_->time_to_first_token_seconds->Observe(
+        usage_.time_to_first_token_seconds);
+  } else {
+    metrics_->inter_token_latency_seconds->Observe(
+        SecondsSince(last_token_micros_));
+  }
+  last_token_micros_ = now_micros;
+}
+
+void GenerationTask::UpdateCacheMetrics() {
+  const CacheUsage now = sequence_->usage();
+  const CacheUsage& before = usage_.cache;
+  const InferenceMetrics::PolicyMetrics& policy =
+      metrics_->policy(request_.cache.policy);
+  policy.resident_tokens->Add(
+      static_cast<double>(now.resident_tokens - before.resident_tokens));
+  policy.resident_bytes->Add(
+      static_cast<double>(now.resident_bytes - before.resident_bytes));
+  policy.evicted_tokens->Increment(
+      static_cast<double>(now.evicted_tokens - before.evicted_tokens));
+  usage_.cache = now;
+}
+
+void GenerationTask::ReleaseSequence() {
+  if (sequence_ == nullptr) return;
+  const InferenceMetrics::PolicyMetrics& policy =
+      metrics_->policy(request_.cache.policy);
+  policy.resident_tokens->Add(
+      -static_cast<double>(usage_.cache.resident_tokens));
+  policy.resident_bytes->Add(-static_cast<double>(usage_.cache.resident_bytes));
+  if (sequence_->position() > 0) {
+    metrics_->kv_resident_ratio->Observe(
+        static_cast<double>(usage_.cache.resident_tokens) /
+        static_cast<double>(sequence_->position()));
+  }
+  sequence_.reset();
+}
+
+void GenerationTask::Succeed(FinishReason reason) {
+  ReleaseSequence();
+  metrics_
+      ->finished(reason == FinishReason::kStop ? EndReason::kStop
+                                               : EndReason::kLength)
+      ->Increment();
+  outcome_ = GenerationResult{reason, usage_};
+}
+
+void GenerationTask::Fail(const absl::Status& status) {
+  ReleaseSequence();
+  const bool cancelled = absl::IsCancelled(status);
+  metrics_->finished(cancelled ? EndReason::kCancelled : EndReason::kError)
+      ->Increment();
+  if (GetErrorDetail(status).reason == "SCORE_INVARIANT") {
+    metrics_->score_errors->Increment();
+  }
+  outcome_ = status;
+}
+
+double GenerationTask::SecondsSince(int64_t start_micros) const {
+  return static_cast<double>(clock_->MonotonicMicros() - start_micros) * 1e-6;
+}
+
+}  // namespace sinklora::inference

@@ -1,0 +1,81 @@
+// The engine's side of one generation: its sequence, its text so far, what it
+// cost.
+//
+// Made anywhere, used and destroyed on the engine thread: it owns device
+// memory.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_SERVICES_INFERENCE_GENERATION_TASK_H_
+#define SINKLORA_SERVICES_INFERENCE_GENERATION_TASK_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/clock.h"
+#include "services/inference/generation.h"
+#include "services/inference/metrics.h"
+#include "services/inference/stop_matcher.h"
+
+namespace sinklora::inference {
+
+class GenerationTask {
+ public:
+  // Borrows `metrics` and `clock`. Counts as a running request of its target
+  // from here to its destruction, which also tells the consumer the outcome: by
+  // then the engine has brought every count up to date.
+  GenerationTask(GenerationRequest request,
+                 std::shared_ptr<EventChannel> channel,
+                 int64_t prefill_chunk_tokens, InferenceMetrics* metrics,
+                 Clock* clock);
+  ~GenerationTask();
+  GenerationTask(const GenerationTask&) = delete;
+  GenerationTask& operator=(const GenerationTask&) = delete;
+
+  // The client went away, or asked to stop.
+  bool Cancelled() const;
+  // The consumer has yet to take what is there: do not step.
+  bool Blocked() const { return channel_->Full(); }
+  bool done() const { return outcome_.has_value(); }
+
+  // Makes the sequence. Once, before the first step.
+  void Start();
+  // One chunk of the prompt or one new token. An error, a cancellation or the
+  // end of the text ends the task and frees its cache.
+  void Step();
+  // Ends the task with an error.
+  void Fail(const absl::Status& status);
+
+ private:
+  absl::Status PrefillChunk();
+  absl::Status DecodeToken();
+  // Samples from the sequence's logits and hands the text out.
+  absl::Status EmitToken();
+  void ObserveToken();
+  void UpdateCacheMetrics();
+  void ReleaseSequence();
+  void Succeed(FinishReason reason);
+  double SecondsSince(int64_t start_micros) const;
+
+  const GenerationRequest request_;
+  const std::shared_ptr<EventChannel> channel_;
+  const int64_t prefill_chunk_tokens_;
+  InferenceMetrics* const metrics_;
+  Clock* const clock_;
+  const int64_t queued_micros_;
+
+  std::unique_ptr<Sequence> sequence_;
+  StreamDecoder decoder_;
+  StopMatcher matcher_;
+  GenerationUsage usage_;
+  int64_t prefilled_tokens_ = 0;
+  int32_t last_token_ = 0;
+  int64_t last_token_micros_ = 0;
+  std::optional<absl::StatusOr<GenerationResult>> outcome_;
+};
+
+}  // namespace sinklora::inference
+
+#endif  // SINKLORA_SERVICES_INFERENCE_GENERATION_TASK_H_

@@ -1,0 +1,56 @@
+// The whole product in one process: curator, trainer, workers and inference
+// behind one gRPC port and one /metrics, on one data directory.
+//
+//   DIR/lock             held while running
+//   DIR/endpoint.json    {"grpc": "host:port", "metrics": "http://...", "pid":
+//   N}, there while serving DIR/curator, DIR/trainer, DIR/worker, DIR/inference
+//
+// The parts talk to each other over gRPC on the same port, as separate
+// processes do. Thread-safe.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_SERVICES_STANDALONE_STANDALONE_H_
+#define SINKLORA_SERVICES_STANDALONE_STANDALONE_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace sinklora::standalone {
+
+struct StandaloneOptions {
+  // Required; made when absent.
+  std::string data_dir;
+  // Loopback host:port; port 0 picks a free one.
+  std::string listen = "127.0.0.1:7070";
+  std::string metrics_listen = "127.0.0.1:9464";
+  // Of curation, of each worker and of inference; 0: the machine's cores.
+  int threads = 0;
+  // Jobs that train at the same time, in [0, 64].
+  int workers = 1;
+  // "auto", "cpu", ...: as kernels::OpenBackend.
+  std::string device = "auto";
+  // How long a job waits for a worker that went silent, > 0.
+  double lease_ttl_seconds = 15;
+};
+
+class Standalone {
+ public:
+  // Serving when it returns. kFailedPrecondition when another process uses the
+  // data directory.
+  static absl::StatusOr<std::unique_ptr<Standalone>> Create(
+      const StandaloneOptions& options);
+  // Stop(0) unless stopped.
+  virtual ~Standalone() = default;
+
+  virtual std::string address() const = 0;      // host:port
+  virtual std::string metrics_url() const = 0;  // http://host:port/metrics
+  // Refuses new work, lets running jobs commit a checkpoint and running calls
+  // end for up to `grace_seconds`, and releases the data directory. Idempotent.
+  virtual void Stop(double grace_seconds) = 0;
+};
+
+}  // namespace sinklora::standalone
+
+#endif  // SINKLORA_SERVICES_STANDALONE_STANDALONE_H_

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/trainer/artifact_checks.h"
+
+#include <fmt/format.h>
+
+#include "common/base/status.h"
+#include "common/text/tokenizer.h"
+#include "common/weights/model_files.h"
+#include "common/weights/peft_adapter.h"
+
+namespace sinklora::trainer {
+namespace {
+
+using registry::v1::Adapter;
+using registry::v1::Architecture;
+using registry::v1::Model;
+
+// What is wrong with an upload is the caller's to mend, whatever the layer
+// below called it; and where we staged it is nobody's business.
+absl::Status AsUploadError(const absl::Status& status, const std::string& dir) {
+  std::string message(status.message());
+  for (const std::string& prefix : {dir + "/", dir}) {
+    for (size_t at = message.find(prefix); at != std::string::npos;
+         at = message.find(prefix, at)) {
+      message.erase(at, prefix.size());
+    }
+  }
+  const ErrorDetail detail = GetErrorDetail(status);
+  const absl::StatusCode code =
+      absl::IsNotFound(status) || absl::IsOutOfRange(status) ||
+              absl::IsFailedPrecondition(status) || absl::IsDataLoss(status)
+          ? absl::StatusCode::kInvalidArgument
+          : status.code();
+  return MakeError(
+      code, message,
+      detail.reason.empty() ? ErrorDetail{"INVALID_ARTEFACT", {}} : detail);
+}
+
+bool IsPickle(const std::string& path) {
+  for (const char* suffix : {".bin", ".pt", ".pth", ".pkl", ".ckpt"}) {
+    if (path.ends_with(suffix)) return true;
+  }
+  return false;
+}
+
+// A directory that has pickles in place of safetensors deserves a better
+// answer than "no weights found".
+absl::Status RefusePickles(const FileInfos& files) {
+  std::string pickle;
+  for (const auto& file : files) {
+    if (file.path().ends_with(".safetensors")) return absl::OkStatus();
+    if (IsPickle(file.path())) pickle = file.path();
+  }
+  if (pickle.empty()) return absl::OkStatus();
+  return MakeError(
+      absl::StatusCode::kInvalidArgument,
+      fmt::format("{}: weights in PyTorch's pickle form are not accepted "
+                  "(loading them runs code); convert them to safetensors",
+                  pickle),
+      {"PICKLE_REFUSED", {{"path", pickle}}});
+}
+
+Architecture Describe(const LlamaConfig& config) {
+  Architecture architecture;
+  architecture.set_model_type(config.model_type);
+  architecture.set_parameter_count(config.parameter_count());
+  architecture.set_num_layers(static_cast<int32_t>(config.num_layers));
+  architecture.set_hidden_size(static_cast<int32_t>(config.hidden_size));
+  architecture.set_intermediate_size(
+      static_cast<int32_t>(config.intermediate_size));
+  architecture.set_num_heads(static_cast<int32_t>(config.num_heads));
+  architecture.set_num_kv_heads(static_cast<int32_t>(config.num_kv_heads));
+  architecture.set_head_dim(static_cast<int32_t>(config.head_dim));
+  architecture.set_vocab_size(static_cast<int32_t>(config.vocab_size));
+  architecture.set_context_tokens(config.context_tokens());
+  architecture.set_rope_factor(config.rope_factor);
+  return architecture;
+}
+
+}  // namespace
+
+absl::StatusOr<Model> CheckModel(const std::string& dir,
+                                 const FileInfos& files) {
+  SL_RETURN_IF_ERROR(RefusePickles(files));
+  const auto opened = ModelFiles::Open(dir);
+  if (!opened.ok()) return AsUploadError(opened.status(), dir);
+  const LlamaConfig& config = (*opened)->config();
+  const auto tokenizer = Tokenizer::LoadFromDirectory(dir);
+  if (!tokenizer.ok()) return AsUploadError(tokenizer.status(), dir);
+  if ((*tokenizer)->vocab_size() > config.vocab_size) {
+    return MakeError(
+        absl::StatusCode::kInvalidArgument,
+        fmt::format("the tokenizer has {} tokens, but vocab_size in "
+                    "config.json is {}",
+                    (*tokenizer)->vocab_size(), config.vocab_size),
+        {"TOKENIZER_TOO_LARGE",
+         {{"tokenizer_tokens", std::to_string((*tokenizer)->vocab_size())},
+          {"vocab_size", std::to_string(config.vocab_size)}}});
+  }
+  Model model;
+  model.set_digest(ContentDigest(files));
+  model.mutable_files()->Assign(files.begin(), files.end());
+  *model.mutable_architecture() = Describe(config);
+  model.set_tokenizer_digest((*tokenizer)->digest());
+  return model;
+}
+
+absl::StatusOr<Adapter> CheckAdapter(const std::string& dir,
+                                     const FileInfos& files,
+                                     const std::string& base_dir) {
+  SL_RETURN_IF_ERROR(RefusePickles(files));
+  SL_ASSIGN_OR_RETURN(const std::string config_json,
+                      ReadFile(JoinPath(base_dir, "config.json")));
+  SL_ASSIGN_OR_RETURN(const LlamaConfig config, ParseLlamaConfig(config_json));
+  const auto peft = ReadPeftAdapter(dir, config);
+  if (!peft.ok()) return AsUploadError(peft.status(), dir);
+  Adapter adapter;
+  adapter.set_digest(ContentDigest(files));
+  adapter.mutable_files()->Assign(files.begin(), files.end());
+  // An adapter from elsewhere may not say its context: then it is the base's.
+  adapter.set_context_tokens(peft->context_tokens > 0
+                                 ? peft->context_tokens
+                                 : config.context_tokens());
+  adapter.set_rope_factor(peft->context_tokens > 0 ? peft->rope_factor
+                                                   : config.rope_factor);
+  adapter.set_lora_rank(static_cast<int32_t>(peft->rank));
+  return adapter;
+}
+
+}  // namespace sinklora::trainer

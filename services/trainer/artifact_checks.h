@@ -1,0 +1,31 @@
+// Validation of uploaded files before they become a model or an adapter.
+// Stateless, thread-safe. Messages name files relative to the upload.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_SERVICES_TRAINER_ARTIFACT_CHECKS_H_
+#define SINKLORA_SERVICES_TRAINER_ARTIFACT_CHECKS_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "services/trainer/artifact_store.h"
+#include "sinklora/registry/v1/registry_service.pb.h"
+
+namespace sinklora::trainer {
+
+// Opens the Hugging Face directory `dir` (config, weights, tokenizer) and
+// describes it: files, digest, architecture, tokenizer digest. kInvalidArgument
+// naming file, field and value for whatever is wrong with it; weights in
+// pickle form are refused by name (reason PICKLE_REFUSED).
+absl::StatusOr<registry::v1::Model> CheckModel(const std::string& dir,
+                                               const FileInfos& files);
+
+// Reads the PEFT directory `dir` against the base model in `base_dir` and
+// describes it: files, digest, context, RoPE factor, rank.
+absl::StatusOr<registry::v1::Adapter> CheckAdapter(const std::string& dir,
+                                                   const FileInfos& files,
+                                                   const std::string& base_dir);
+
+}  // namespace sinklora::trainer
+
+#endif  // SINKLORA_SERVICES_TRAINER_ARTIFACT_CHECKS_H_

@@ -1,0 +1,85 @@
+// Directories the trainer keeps files in, all below one root:
+//   staging/...              uploads in progress, emptied at start
+//   models/<digest>/         Hugging Face directories, by content address
+//   adapters/<digest>/       PEFT directories, by content address
+//   jobs/<name>/step-<n>/    committed checkpoints
+// A directory is committed (fsync, rename, fsync of the parent) before the
+// row that names it is written, so a crash in between leaves a directory
+// nobody names; RemoveAllBut() at start takes those away.
+//
+// Thread-safe: holds no mutable state of its own.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_SERVICES_TRAINER_ARTIFACT_STORE_H_
+#define SINKLORA_SERVICES_TRAINER_ARTIFACT_STORE_H_
+
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/files.h"
+#include "sinklora/common/v1/file_chunk.pb.h"
+
+namespace sinklora::trainer {
+
+using FileInfos = std::vector<common::v1::FileInfo>;
+
+class ArtifactStore {
+ public:
+  struct Options {
+    std::string root;
+    // Bytes of the disk that uploads leave free: the job state beside them
+    // must still be writable when artefacts have filled the disk.
+    int64_t disk_reserve_bytes = int64_t{64} << 20;
+  };
+  static absl::StatusOr<std::unique_ptr<ArtifactStore>> Create(
+      const Options& options);
+
+  // A fresh directory for one upload, removed with the returned object.
+  absl::StatusOr<std::unique_ptr<TempDir>> NewStaging() const;
+  // Bytes an upload may have. kResourceExhausted (reason STORAGE_LOW) when
+  // less than the reserve is free.
+  absl::StatusOr<int64_t> UploadBudgetBytes() const;
+
+  std::string ModelDir(const std::string& digest) const;
+  std::string AdapterDir(const std::string& digest) const;
+  std::string JobDir(const std::string& job) const;
+  std::string CheckpointDir(const std::string& job, int64_t step) const;
+
+  // Moves a staged directory to a content address. True when this call put
+  // it there, false when the same content was there already.
+  absl::StatusOr<bool> CommitContent(const std::string& staged_dir,
+                                     const std::string& final_dir) const;
+
+  // Removes the entries of models/, adapters/ and jobs/ (by job name) that
+  // are not in `kept`. Entries are paths as the functions above return them.
+  absl::Status RemoveAllBut(const std::set<std::string>& kept) const;
+
+ private:
+  explicit ArtifactStore(Options options) : options_(std::move(options)) {}
+  std::string StagingDir() const;
+  const Options options_;
+};
+
+// SHA-256 over the sorted (path, file digest) list: the content address.
+std::string ContentDigest(FileInfos files);
+
+// Path, size and hash of every file below `dir`, in order of path.
+absl::StatusOr<FileInfos> DescribeFiles(const std::string& dir);
+
+// kDataLoss naming the first file of `files` whose content in `dir` is not
+// what its hash says.
+absl::Status VerifyFiles(const std::string& dir, const FileInfos& files);
+
+// Makes `to` a copy of the files of `from` by hard links, or by copying where
+// the file system has none. Committed files are immutable, so sharing them is
+// safe.
+absl::Status LinkDirectory(const std::string& from, const std::string& to);
+
+}  // namespace sinklora::trainer
+
+#endif  // SINKLORA_SERVICES_TRAINER_ARTIFACT_STORE_H_

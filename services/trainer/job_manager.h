@@ -1,0 +1,180 @@
+// The state machine of training jobs: durable queue, leases with fencing,
+// events, checkpoints.
+//
+// Every transition is one write batch with the events it causes and, for a
+// mutating RPC, its request-log entry; memory changes only after the write
+// succeeded. A job is held by a lease with an epoch that grows, in the batch of
+// the claim, with every lease of that job; a write with another epoch, or for
+// a job whose lease has expired, is kFailedPrecondition with reason
+// STALE_LEASE_EPOCH and changes nothing. Leases are timed by the clock's
+// monotonic side; after a restart every running job gets a whole period anew.
+//
+// Locks: this object's mutex before the Registry's.
+// Thread-safe; blocks on the disk. Borrows everything in Options.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_SERVICES_TRAINER_JOB_MANAGER_H_
+#define SINKLORA_SERVICES_TRAINER_JOB_MANAGER_H_
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/clock.h"
+#include "common/base/mutex.h"
+#include "common/store/request_log.h"
+#include "common/store/store.h"
+#include "services/trainer/artifact_store.h"
+#include "services/trainer/dataset_catalog.h"
+#include "services/trainer/job_record.h"
+#include "services/trainer/metrics.h"
+#include "services/trainer/registry.h"
+#include "sinklora/trainer/v1/training_service.pb.h"
+#include "sinklora/trainer/v1/worker_service.pb.h"
+
+namespace sinklora::trainer {
+
+class JobManager {
+ public:
+  struct Options {
+    Store* store = nullptr;
+    const ArtifactStore* artifacts = nullptr;
+    Registry* registry = nullptr;
+    DatasetCatalog* datasets = nullptr;
+    Clock* clock = nullptr;
+    TrainerMetrics* metrics = nullptr;
+    double lease_ttl_seconds = 15;
+    // A job is FAILED when so many attempts in a row lost their worker and
+    // left no new checkpoint.
+    int max_attempts = 5;
+  };
+  static absl::StatusOr<std::unique_ptr<JobManager>> Create(
+      const Options& options);
+
+  // --- what clients ask (job_manager.cc) ------------------------------------
+  absl::StatusOr<trainer::v1::TrainingJob> CreateJob(
+      const trainer::v1::CreateTrainingJobRequest& request);
+  absl::StatusOr<trainer::v1::TrainingJob> GetJob(const std::string& name);
+  absl::StatusOr<trainer::v1::ListTrainingJobsResponse> ListJobs(
+      const trainer::v1::ListTrainingJobsRequest& request);
+  absl::StatusOr<trainer::v1::TrainingJob> CancelJob(
+      const trainer::v1::CancelTrainingJobRequest& request);
+  absl::Status DeleteJob(const trainer::v1::DeleteTrainingJobRequest& request);
+  absl::StatusOr<std::vector<trainer::v1::Checkpoint>> ListCheckpoints(
+      const std::string& name);
+  // Registry::DeleteModel, refused while a job that has not ended needs it.
+  absl::Status DeleteModel(const registry::v1::DeleteModelRequest& request);
+
+  struct EventPage {
+    std::vector<trainer::v1::JobEvent> events;
+    bool ended = false;  // the job has ended and no event follows
+  };
+  // Events from `from_sequence` on, up to 500. With none there yet, waits for
+  // one at most `timeout`.
+  absl::StatusOr<EventPage> WaitForEvents(const std::string& name,
+                                          int64_t from_sequence,
+                                          std::chrono::milliseconds timeout);
+
+  // --- what workers ask (job_leases.cc) -------------------------------------
+  // The oldest queued job, or a response without a lease.
+  absl::StatusOr<trainer::v1::LeaseJobResponse> LeaseJob(
+      const std::string& worker_id);
+  absl::StatusOr<trainer::v1::HeartbeatResponse> Heartbeat(
+      const trainer::v1::HeartbeatRequest& request);
+  // OK while `lease` is the one that holds its job: asked before an upload.
+  absl::Status CheckLease(const trainer::v1::Lease& lease);
+  // Files of a checkpoint lie in `staged_dir`. Keeps the last two.
+  absl::StatusOr<trainer::v1::Checkpoint> CommitCheckpoint(
+      const trainer::v1::CommitCheckpointHeader& header,
+      const std::string& staged_dir, const FileInfos& files);
+  struct StoredCheckpoint {
+    trainer::v1::Checkpoint checkpoint;
+    std::string dir;
+  };
+  // The last checkpoint whose files are what their hashes say; broken ones are
+  // dropped. kNotFound when there never was one, kDataLoss when all are broken.
+  absl::StatusOr<StoredCheckpoint> OpenCheckpoint(
+      const trainer::v1::Lease& lease);
+  // For SUCCEEDED the result's files lie in `staged_dir`; they are registered
+  // in the write that ends the job. Repeating it with the same lease is OK.
+  absl::StatusOr<trainer::v1::TrainingJob> FinishJob(
+      const trainer::v1::FinishJobHeader& header, const std::string& staged_dir,
+      const FileInfos& files);
+
+  // Takes back every lease whose time is up. Also done by the calls above.
+  void ExpireLeases();
+  // Directories that rows refer to.
+  absl::StatusOr<std::set<std::string>> ReferencedDirs();
+  // Wakes every waiter; WaitForEvents is kUnavailable from now on.
+  void Stop();
+
+ private:
+  using Jobs = std::map<int64_t, JobRecord>;  // by order
+
+  explicit JobManager(const Options& options)
+      : options_(options), requests_(options.store) {}
+  absl::Status Load();
+
+  absl::StatusOr<JobRecord*> Find(const std::string& name)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  JobChange Change(const JobRecord& record)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Writes the change, then makes it visible and wakes watchers.
+  absl::Status Apply(JobChange change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The second half of Apply, for a batch that was written elsewhere.
+  void Publish(const JobRecord& record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckOutputFree(const trainer::v1::TrainingSpec& spec)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Everything of a job but its name, for a resolved spec.
+  absl::StatusOr<trainer::v1::TrainingJob> Plan(
+      const trainer::v1::TrainingSpec& spec);
+  // Gives `change` the last checkpoint of the job it resumes.
+  absl::Status InheritCheckpoint(JobChange* change)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status InsertJob(JobChange change)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  void ExpireLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status ExpireOne(const JobRecord& record)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Attempts since the one that wrote the last checkpoint: a job that gets on,
+  // however often its workers are restarted, is not a job that kills them.
+  absl::StatusOr<int> FruitlessAttempts(const JobRecord& record)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t LeaseDeadline() const;
+  absl::Status StaleLease(const trainer::v1::Lease& lease,
+                          const std::string& why);
+  // The running job that `lease` holds.
+  absl::StatusOr<JobRecord*> Fence(const trainer::v1::Lease& lease)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<trainer::v1::TrainingJob> FinishSucceeded(
+      const trainer::v1::FinishJobHeader& header, const std::string& staged_dir,
+      const FileInfos& files);
+  absl::StatusOr<trainer::v1::TrainingJob> FinishUnsuccessful(
+      const trainer::v1::FinishJobHeader& header);
+  // The job when it ended by this very lease and outcome already.
+  std::optional<trainer::v1::TrainingJob> FinishedBefore(
+      const trainer::v1::FinishJobHeader& header)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status DropCheckpoint(const trainer::v1::Lease& lease, int64_t step);
+
+  const Options options_;
+  RequestLog requests_;
+  Mutex mutex_;
+  CondVar changed_;
+  Jobs jobs_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, int64_t> order_of_ ABSL_GUARDED_BY(mutex_);
+  std::set<int64_t> active_ ABSL_GUARDED_BY(mutex_);  // not ended, by order
+  int64_t next_order_ ABSL_GUARDED_BY(mutex_) = 1;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace sinklora::trainer
+
+#endif  // SINKLORA_SERVICES_TRAINER_JOB_MANAGER_H_

@@ -1,0 +1,62 @@
+// sinklora-trainer: job queue, leases for workers, registry.
+//
+// SPDX-License-Identifier: Apache-2.0
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "common/base/status.h"
+#include "common/rpc/process.h"
+#include "services/trainer/trainer.h"
+
+ABSL_FLAG(std::string, data_dir, "", "directory of all state; required");
+ABSL_FLAG(std::string, curator, "127.0.0.1:7070",
+          "host:port of the curator service");
+ABSL_FLAG(double, lease_ttl_seconds, 15,
+          "seconds a worker keeps a job without renewing its lease");
+
+namespace sinklora::trainer {
+namespace {
+
+class Process final : public HostedService {
+ public:
+  explicit Process(std::unique_ptr<Trainer> trainer)
+      : trainer_(std::move(trainer)) {}
+  std::vector<grpc::Service*> grpc_services() override {
+    return trainer_->services();
+  }
+  void OnStop() override { trainer_->Stop(); }
+
+ private:
+  const std::unique_ptr<Trainer> trainer_;
+};
+
+absl::StatusOr<std::unique_ptr<HostedService>> Start(const ProcessEnv& env) {
+  TrainerOptions options;
+  options.data_dir = absl::GetFlag(FLAGS_data_dir);
+  if (options.data_dir.empty()) {
+    return absl::InvalidArgumentError("--data-dir is required");
+  }
+  options.curator_address = [address = absl::GetFlag(FLAGS_curator)] {
+    return address;
+  };
+  options.metrics = env.metrics;
+  options.executor = env.executor;
+  options.lease_ttl_seconds = absl::GetFlag(FLAGS_lease_ttl_seconds);
+  SL_ASSIGN_OR_RETURN(auto trainer, Trainer::Create(options));
+  return std::make_unique<Process>(std::move(trainer));
+}
+
+}  // namespace
+}  // namespace sinklora::trainer
+
+int main(int argc, char** argv) {
+  sinklora::ProcessOptions options;
+  options.usage =
+      "sinklora-trainer: keeps training jobs, models and adapters\n"
+      "example: sinklora-trainer --data-dir=data --curator=127.0.0.1:7070";
+  options.listen = "127.0.0.1:7071";
+  return sinklora::RunProcess(argc, argv, options, sinklora::trainer::Start);
+}

@@ -1,0 +1,138 @@
+// Models and adapters by name: durable rows in the Store, files by content
+// address in the ArtifactStore, every row in memory.
+//
+// Immutable: a name keeps its content until it is deleted. Names with equal
+// content share one directory. Nothing is registered by halves: files are
+// validated in staging, committed, and then named in one write batch; when
+// that write fails the files go again.
+//
+// Thread-safe; blocks on the disk. Borrows everything in Options.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_SERVICES_TRAINER_REGISTRY_H_
+#define SINKLORA_SERVICES_TRAINER_REGISTRY_H_
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/clock.h"
+#include "common/base/mutex.h"
+#include "common/store/request_log.h"
+#include "common/store/store.h"
+#include "services/trainer/artifact_store.h"
+#include "services/trainer/metrics.h"
+#include "sinklora/registry/v1/registry_service.pb.h"
+
+namespace sinklora::trainer {
+
+class Registry {
+ public:
+  struct Options {
+    Store* store = nullptr;
+    const ArtifactStore* artifacts = nullptr;
+    Clock* clock = nullptr;
+    TrainerMetrics* metrics = nullptr;
+  };
+  // Loads all rows.
+  static absl::StatusOr<std::unique_ptr<Registry>> Create(
+      const Options& options);
+
+  // Uploads that lie in `staged_dir`. The same request_id, or the same name
+  // and content, returns what is stored. kAlreadyExists for a name that holds
+  // other content, kNotFound for an unknown base model.
+  absl::StatusOr<registry::v1::Model> ImportModel(
+      const registry::v1::ImportModelHeader& header,
+      const std::string& staged_dir, const FileInfos& files);
+  absl::StatusOr<registry::v1::Adapter> ImportAdapter(
+      const registry::v1::ImportAdapterHeader& header,
+      const std::string& staged_dir, const FileInfos& files);
+
+  // Results of a job: registers `model` or `adapter` (as CheckModel and
+  // CheckAdapter describe them, with name and sources set), whose files lie in
+  // `staged_dir`, in one write with `batch`.
+  absl::StatusOr<registry::v1::Model> CommitModel(registry::v1::Model model,
+                                                  const std::string& staged_dir,
+                                                  WriteBatch batch);
+  absl::StatusOr<registry::v1::Adapter> CommitAdapter(
+      registry::v1::Adapter adapter, const std::string& staged_dir,
+      WriteBatch batch);
+
+  absl::StatusOr<registry::v1::Model> GetModel(const std::string& name);
+  absl::StatusOr<registry::v1::Adapter> GetAdapter(const std::string& name);
+  absl::StatusOr<registry::v1::ListModelsResponse> ListModels(
+      const registry::v1::ListModelsRequest& request);
+  absl::StatusOr<registry::v1::ListAdaptersResponse> ListAdapters(
+      const registry::v1::ListAdaptersRequest& request);
+
+  // kFailedPrecondition (reason MODEL_IN_USE) while an adapter is based on it.
+  absl::Status DeleteModel(const registry::v1::DeleteModelRequest& request);
+  absl::Status DeleteAdapter(const registry::v1::DeleteAdapterRequest& request);
+
+  // Merges an adapter into its base and writes the result to `out_dir`.
+  absl::Status ExportMerged(const std::string& adapter,
+                            const std::string& out_dir);
+
+  // Directories that rows refer to.
+  std::set<std::string> ReferencedDirs();
+
+ private:
+  explicit Registry(const Options& options)
+      : options_(options), requests_(options.store) {}
+  absl::Status Load();
+
+  // The two kinds differ in their message and folder alone.
+  template <typename Artefact>
+  struct Kind;
+  template <typename Artefact>
+  absl::StatusOr<Artefact> Get(const std::string& name);
+  template <typename Artefact>
+  absl::StatusOr<std::vector<Artefact>> Page(int page_size,
+                                             const std::string& page_token,
+                                             std::string* next_page_token);
+  // The stored artefact when (request_id) or (name, digest) is known.
+  template <typename Artefact>
+  absl::StatusOr<std::optional<Artefact>> FindImported(
+      const std::string& request_id, const std::string& fingerprint,
+      const std::string& name, const std::string& digest)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  template <typename Artefact, typename Check>
+  absl::StatusOr<Artefact> Import(const std::string& name,
+                                  const std::string& base_model,
+                                  const std::string& request_id,
+                                  const std::string& staged_dir,
+                                  const FileInfos& files, const Check& check);
+  template <typename Artefact>
+  absl::StatusOr<Artefact> Commit(Artefact artefact,
+                                  const std::string& staged_dir,
+                                  WriteBatch batch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  template <typename Artefact>
+  absl::StatusOr<Artefact> CommitResult(Artefact artefact,
+                                        const std::string& staged_dir,
+                                        WriteBatch batch);
+  template <typename Artefact>
+  absl::Status Delete(const std::string& name, const std::string& request_id);
+  template <typename Artefact>
+  void RemoveDirUnlessShared(const std::string& digest)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckNotBase(const std::string& model)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void UpdateGauges() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const Options options_;
+  RequestLog requests_;
+  Mutex mutex_;
+  std::map<std::string, registry::v1::Model> models_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, registry::v1::Adapter> adapters_
+      ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace sinklora::trainer
+
+#endif  // SINKLORA_SERVICES_TRAINER_REGISTRY_H_

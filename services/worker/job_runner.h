@@ -1,0 +1,41 @@
+// Runs one leased job from its first byte to its end: fetches model, dataset
+// and checkpoint, trains, validates, checkpoints, hands in the result.
+//
+// A failure of the job itself (bad data, non-finite loss, no memory, a full
+// disk) ends the job as FAILED with a reason. A failure to reach a service is
+// tried again until the lease is lost. Nothing that a job does ends the worker.
+//
+// Thread-compatible: one Run() at a time. Borrows everything in Options.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_SERVICES_WORKER_JOB_RUNNER_H_
+#define SINKLORA_SERVICES_WORKER_JOB_RUNNER_H_
+
+#include <string>
+
+#include "common/base/clock.h"
+#include "kernels/backend.h"
+#include "services/worker/lease_keeper.h"
+#include "services/worker/metrics.h"
+#include "services/worker/model_cache.h"
+#include "services/worker/remote.h"
+
+namespace sinklora::worker {
+
+struct JobRunnerOptions {
+  Remote* remote = nullptr;
+  ModelCache* models = nullptr;
+  kernels::Backend* backend = nullptr;
+  WorkerMetrics* metrics = nullptr;
+  Clock* clock = nullptr;
+};
+
+// How this worker's hold on a job ended: "succeeded", "failed", "cancelled", or
+// "abandoned" (lease lost, or shutdown: another attempt goes on from the last
+// checkpoint).
+std::string RunJob(const JobRunnerOptions& options,
+                   const trainer::v1::TrainingJob& job, LeaseKeeper* keeper);
+
+}  // namespace sinklora::worker
+
+#endif  // SINKLORA_SERVICES_WORKER_JOB_RUNNER_H_

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/worker/metrics.h"
+
+namespace sinklora::worker {
+namespace {
+
+constexpr char kJobs[] = "sinklora_worker_jobs_total";
+constexpr char kJobsHelp[] = "Jobs this worker held, by how that ended.";
+
+}  // namespace
+
+WorkerMetrics::WorkerMetrics(MetricsRegistry* registry)
+    : step_seconds_(registry->GetHistogram(
+          "sinklora_worker_step_duration_seconds",
+          "Duration of an optimizer step, validation left out.",
+          LatencyBuckets())),
+      checkpoint_seconds_(registry->GetHistogram(
+          "sinklora_worker_checkpoint_duration_seconds",
+          "Duration of a checkpoint: saving, upload, commit.",
+          LatencyBuckets())),
+      tokens_(registry->GetCounter("sinklora_worker_tokens_total",
+                                   "Tokens trained on.")),
+      leases_lost_(
+          registry->GetCounter("sinklora_worker_leases_lost_total",
+                               "Jobs dropped because their lease was lost.")),
+      tokens_per_second_(
+          registry->GetGauge("sinklora_worker_tokens_per_second",
+                             "Tokens per second of the last step.")),
+      loss_(registry->GetGauge(
+          "sinklora_worker_loss",
+          "Training loss of the last step, nats per supervised token.")),
+      validation_loss_(registry->GetGauge(
+          "sinklora_worker_validation_loss",
+          "Last validation loss, nats per supervised token.")),
+      learning_rate_(registry->GetGauge("sinklora_worker_learning_rate",
+                                        "Learning rate of the last step.")),
+      gradient_norm_(
+          registry->GetGauge("sinklora_worker_gradient_norm",
+                             "Gradient norm of the last step, unclipped.")),
+      registry_(registry) {
+  for (const char* outcome :
+       {"succeeded", "failed", "cancelled", "abandoned"}) {
+    registry_->GetCounter(kJobs, kJobsHelp, {{"outcome", outcome}});
+  }
+}
+
+void WorkerMetrics::StepDone(const trainer::v1::TrainingMetrics& metrics,
+                             int64_t tokens) {
+  step_seconds_->Observe(metrics.step_seconds());
+  tokens_->Increment(static_cast<double>(tokens));
+  tokens_per_second_->Set(metrics.tokens_per_second());
+  loss_->Set(metrics.loss());
+  learning_rate_->Set(metrics.learning_rate());
+  gradient_norm_->Set(metrics.gradient_norm());
+  if (metrics.has_validation_loss()) {
+    validation_loss_->Set(metrics.validation_loss());
+  }
+}
+
+void WorkerMetrics::CheckpointDone(double seconds) {
+  checkpoint_seconds_->Observe(seconds);
+}
+
+void WorkerMetrics::JobDone(const std::string& outcome) {
+  registry_->GetCounter(kJobs, kJobsHelp, {{"outcome", outcome}})->Increment();
+}
+
+void WorkerMetrics::LeaseLost() { leases_lost_->Increment(); }
+
+}  // namespace sinklora::worker

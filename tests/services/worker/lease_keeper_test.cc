@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/worker/lease_keeper.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/base/status.h"
+#include "tests/testing/fake_clock.h"
+#include "tests/testing/matchers.h"
+
+namespace sinklora::worker {
+namespace {
+
+using sinklora::testing::FakeClock;
+using std::chrono::milliseconds;
+using ::testing::ElementsAre;
+
+constexpr milliseconds kPatience(30'000);
+constexpr double kTtlSeconds = 0.3;
+
+// A trainer that only takes heartbeats.
+class HeartbeatSink final : public Remote {
+ public:
+  absl::StatusOr<trainer::v1::HeartbeatResponse> Heartbeat(
+      const trainer::v1::HeartbeatRequest& request, double) override {
+    MutexLock lock(&mutex_);
+    ++calls_;
+    changed_.NotifyAll();
+    if (!answer_.ok()) return answer_;
+    for (const auto& metrics : request.metrics()) {
+      steps_.push_back(metrics.step());
+    }
+    trainer::v1::HeartbeatResponse response;
+    response.set_ttl_seconds(kTtlSeconds);
+    response.set_cancel_requested(cancel_);
+    return response;
+  }
+  void Answer(absl::Status status) {
+    MutexLock lock(&mutex_);
+    answer_ = std::move(status);
+  }
+  void RequestCancel() {
+    MutexLock lock(&mutex_);
+    cancel_ = true;
+  }
+  void WaitForCalls(int more) {
+    MutexLock lock(&mutex_);
+    const int wanted = calls_ + more;
+    while (calls_ < wanted) changed_.Wait(&mutex_);
+  }
+  std::vector<int64_t> steps() {
+    MutexLock lock(&mutex_);
+    return steps_;
+  }
+
+  absl::StatusOr<trainer::v1::LeaseJobResponse> LeaseJob(
+      const std::string&) override {
+    return absl::UnimplementedError("");
+  }
+  absl::Status CommitCheckpoint(const trainer::v1::CommitCheckpointHeader&,
+                                const std::string&,
+                                const Cancellation*) override {
+    return absl::UnimplementedError("");
+  }
+  absl::Status DownloadCheckpoint(const trainer::v1::Lease&, const std::string&,
+                                  const Cancellation*) override {
+    return absl::UnimplementedError("");
+  }
+  absl::Status FinishJob(const trainer::v1::FinishJobHeader&,
+                         const std::string&, const Cancellation*) override {
+    return absl::UnimplementedError("");
+  }
+  absl::StatusOr<registry::v1::Model> GetModel(const std::string&) override {
+    return absl::UnimplementedError("");
+  }
+  absl::Status DownloadModel(const std::string&, const std::string&,
+                             const Cancellation*) override {
+    return absl::UnimplementedError("");
+  }
+  absl::Status StreamExamples(
+      const curator::v1::StreamExamplesRequest&, const Cancellation*,
+      const std::function<
+          absl::Status(const curator::v1::StreamExamplesResponse&)>&) override {
+    return absl::UnimplementedError("");
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  absl::Status answer_;
+  bool cancel_ = false;
+  int calls_ = 0;
+  std::vector<int64_t> steps_;
+};
+
+class LeaseKeeperTest : public ::testing::Test {
+ protected:
+  LeaseKeeperTest() {
+    lease_.set_job("job-1");
+    lease_.set_epoch(3);
+    lease_.set_ttl_seconds(kTtlSeconds);
+  }
+  std::unique_ptr<LeaseKeeper> Make() {
+    return std::make_unique<LeaseKeeper>(&sink_, &clock_, lease_,
+                                         clock_.MonotonicMicros());
+  }
+  static trainer::v1::TrainingMetrics Step(int64_t step) {
+    trainer::v1::TrainingMetrics metrics;
+    metrics.set_step(step);
+    return metrics;
+  }
+  HeartbeatSink sink_;
+  FakeClock clock_;
+  trainer::v1::Lease lease_;
+};
+
+TEST_F(LeaseKeeperTest, RenewsAndCarriesMeasurementsInOrder) {
+  const auto keeper = Make();
+  sink_.WaitForCalls(2);
+  keeper->Report(Step(1));
+  keeper->Report(Step(2));
+  ASSERT_OK(keeper->Flush());
+  keeper->Report(Step(3));
+  sink_.WaitForCalls(2);
+  EXPECT_THAT(sink_.steps(), ElementsAre(1, 2, 3));
+  EXPECT_EQ(keeper->cause(), StopCause::kNone);
+  EXPECT_FALSE(keeper->interrupt()->cancelled());
+}
+
+TEST_F(LeaseKeeperTest, KeepsMeasurementsThroughAnOutage) {
+  sink_.Answer(absl::UnavailableError("the trainer restarts"));
+  const auto keeper = Make();
+  keeper->Report(Step(1));
+  EXPECT_FALSE(keeper->Flush().ok());
+  sink_.WaitForCalls(2);
+  sink_.Answer(absl::OkStatus());
+  ASSERT_OK(keeper->Flush());
+  EXPECT_THAT(sink_.steps(), ElementsAre(1));
+  EXPECT_EQ(keeper->cause(), StopCause::kNone);
+}
+
+TEST_F(LeaseKeeperTest, GivesUpAfterTwoThirdsWithoutRenewal) {
+  sink_.Answer(absl::UnavailableError("the trainer is away"));
+  const auto keeper = Make();
+  clock_.AdvanceSeconds(kTtlSeconds / 2);
+  sink_.WaitForCalls(2);
+  EXPECT_EQ(keeper->cause(), StopCause::kNone);
+  clock_.AdvanceSeconds(kTtlSeconds / 4);
+  ASSERT_TRUE(keeper->WaitFor(StopCause::kLeaseLost, kPatience));
+  EXPECT_TRUE(keeper->interrupt()->cancelled());
+  EXPECT_TRUE(keeper->lost()->cancelled());
+}
+
+TEST_F(LeaseKeeperTest, StaleAnswerIsFinal) {
+  sink_.Answer(MakeError(absl::StatusCode::kFailedPrecondition, "stale",
+                         {"STALE_LEASE_EPOCH", {}}));
+  const auto keeper = Make();
+  ASSERT_TRUE(keeper->WaitFor(StopCause::kLeaseLost, kPatience));
+  sink_.Answer(absl::OkStatus());
+  EXPECT_TRUE(IsLeaseLost(keeper->Flush()));
+}
+
+TEST_F(LeaseKeeperTest, CancelInterruptsButKeepsTheLease) {
+  const auto keeper = Make();
+  sink_.RequestCancel();
+  ASSERT_TRUE(keeper->WaitFor(StopCause::kCancelRequested, kPatience));
+  EXPECT_TRUE(keeper->interrupt()->cancelled());
+  EXPECT_FALSE(keeper->lost()->cancelled());
+  keeper->RequestShutdown();
+  EXPECT_EQ(keeper->cause(), StopCause::kCancelRequested);
+  sink_.WaitForCalls(1);
+}
+
+}  // namespace
+}  // namespace sinklora::worker
