@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/e2e/fixture.h"
+
+#include "common/base/status.h"
+#include "tests/e2e/inputs.h"
+#include "tests/testing/matchers.h"
+
+namespace sinklora::testing {
+namespace {
+
+bool HasEnded(const nlohmann::json& job) {
+  const std::string state = job["state"];
+  return state == "JOB_STATE_SUCCEEDED" || state == "JOB_STATE_FAILED" ||
+         state == "JOB_STATE_CANCELLED";
+}
+
+}  // namespace
+
+std::string ClusterTest::Scratch(const std::string& name) const {
+  return JoinPath(cluster_->scratch(), name);
+}
+
+void ClusterTest::StartWithData(const Cluster::Options& options) {
+  ASSERT_OK_AND_ASSIGN(cluster_, Cluster::Start(options));
+  ASSERT_THAT(WriteTextDocuments(Scratch("text"), 16), IsOk());
+  ASSERT_THAT(WriteSmallModel(Scratch("model")), IsOk());
+  ASSERT_THAT(cluster_->CliJson({"model", "import", "tiny", Scratch("model")}),
+              IsOk());
+  ASSERT_THAT(cluster_->CliJson({"dataset", "import", "text", Scratch("text")}),
+              IsOk());
+  ASSERT_THAT(cluster_->CliJson({"dataset", "curate", "set", "--source", "text",
+                                 "--tokenizer-model", "tiny", "--context",
+                                 "128", "--validation-fraction", "0.25"}),
+              IsOk());
+}
+
+std::vector<std::string> ClusterTest::SubmitArguments(
+    const std::string& output, int64_t steps, int64_t checkpoint_every) {
+  return {"train",
+          "submit",
+          "--model",
+          "tiny",
+          "--dataset",
+          "set",
+          "--output",
+          output,
+          "--steps",
+          std::to_string(steps),
+          "--warmup-steps",
+          "2",
+          "--learning-rate",
+          "0.001",
+          "--checkpoint-every",
+          std::to_string(checkpoint_every)};
+}
+
+absl::StatusOr<std::string> ClusterTest::Submit(
+    const std::string& output, int64_t steps, int64_t checkpoint_every,
+    const std::vector<std::string>& more) {
+  std::vector<std::string> arguments =
+      SubmitArguments(output, steps, checkpoint_every);
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  SL_ASSIGN_OR_RETURN(const nlohmann::json job, cluster_->CliJson(arguments));
+  return job["name"].get<std::string>();
+}
+
+absl::StatusOr<nlohmann::json> ClusterTest::Job(const std::string& name) {
+  return cluster_->CliJson({"train", "show", name});
+}
+
+absl::StatusOr<nlohmann::json> ClusterTest::WaitForJob(
+    const std::string& name,
+    const std::function<bool(const nlohmann::json&)>& condition) {
+  absl::StatusOr<nlohmann::json> job;
+  const bool found = WaitUntil(kJobSeconds, [&] {
+    job = Job(name);
+    return !job.ok() || condition(*job) || HasEnded(*job);
+  });
+  if (!job.ok()) return job.status();
+  if (found && condition(*job)) return job;
+  return absl::FailedPreconditionError("the job is not as awaited: " +
+                                       job->dump());
+}
+
+absl::StatusOr<nlohmann::json> ClusterTest::WaitForSuccess(
+    const std::string& name) {
+  return WaitForJob(name, [](const nlohmann::json& job) {
+    return job["state"] == "JOB_STATE_SUCCEEDED";
+  });
+}
+
+absl::Status ClusterTest::WaitForCheckpoint(const std::string& name,
+                                            int64_t step) {
+  return WaitForJob(name,
+                    [step](const nlohmann::json& job) {
+                      const std::string done = job["checkpoint_step"];
+                      return job["state"] == "JOB_STATE_RUNNING" &&
+                             std::stoll(done) >= step;
+                    })
+      .status();
+}
+
+absl::StatusOr<std::map<std::string, std::string>> ClusterTest::Export(
+    const std::string& adapter) {
+  const std::string directory = Scratch("export-" + adapter);
+  SL_RETURN_IF_ERROR(
+      cluster_->CliJson({"model", "export", adapter, directory}).status());
+  SL_ASSIGN_OR_RETURN(const auto files, ListFilesRecursive(directory));
+  std::map<std::string, std::string> content;
+  for (const std::string& file : files) {
+    SL_ASSIGN_OR_RETURN(content[file], ReadFile(JoinPath(directory, file)));
+  }
+  return content;
+}
+
+}  // namespace sinklora::testing

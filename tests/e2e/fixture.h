@@ -1,0 +1,58 @@
+// What the tests of separate processes share: a cluster with a model and a
+// dataset in it, and shorthands for jobs.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_TESTS_E2E_FIXTURE_H_
+#define SINKLORA_TESTS_E2E_FIXTURE_H_
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "tests/e2e/cluster.h"
+
+namespace sinklora::testing {
+
+// Longest that a training job of these tests may take.
+inline constexpr double kJobSeconds = 300;
+
+class ClusterTest : public ::testing::Test {
+ protected:
+  // Starts the processes, imports model "tiny" and source "text", curates
+  // dataset "set" of 128-token examples.
+  void StartWithData(const Cluster::Options& options = {});
+
+  // Submits a job that tunes "tiny" on "set" and returns its name.
+  absl::StatusOr<std::string> Submit(const std::string& output, int64_t steps,
+                                     int64_t checkpoint_every,
+                                     const std::vector<std::string>& more = {});
+  static std::vector<std::string> SubmitArguments(const std::string& output,
+                                                  int64_t steps,
+                                                  int64_t checkpoint_every);
+  absl::StatusOr<nlohmann::json> Job(const std::string& name);
+  // Polls until the job's JSON satisfies `condition`; fails when the job ends
+  // without.
+  absl::StatusOr<nlohmann::json> WaitForJob(
+      const std::string& name,
+      const std::function<bool(const nlohmann::json&)>& condition);
+  // Waits for the end; an error unless it is SUCCEEDED.
+  absl::StatusOr<nlohmann::json> WaitForSuccess(const std::string& name);
+  // Waits until at least `step` is committed while the job runs.
+  absl::Status WaitForCheckpoint(const std::string& name, int64_t step);
+
+  // Files of an exported adapter, by name.
+  absl::StatusOr<std::map<std::string, std::string>> Export(
+      const std::string& adapter);
+
+  std::string Scratch(const std::string& name) const;
+
+  std::unique_ptr<Cluster> cluster_;
+};
+
+}  // namespace sinklora::testing
+
+#endif  // SINKLORA_TESTS_E2E_FIXTURE_H_
