@@ -31,19 +31,23 @@ struct LlamaConfig {
   std::optional<int32_t> bos_token_id;
   std::optional<int32_t> eos_token_id;
 
-  // Context in tokens: max_position_embeddings * rope_factor (LongLoRA's convention: config keeps the original length).
+  // Context in tokens: max_position_embeddings * rope_factor (LongLoRA's
+  // convention: config keeps the original length).
   int64_t context_tokens() const;
   // Total parameters of such a model.
   int64_t parameter_count() const;
 };
 
-// Parses and checks config.json. kInvalidArgument naming the field and the value for another architecture, a
-// rope_scaling other than linear (old and new key spelling), attention or MLP bias, an activation other than silu, sizes
-// out of range (every size in [1, 2^31), num_heads a multiple of num_kv_heads, head_dim a multiple of 8 up to 256).
+// Parses and checks config.json. kInvalidArgument naming the field and the
+// value for another architecture, a rope_scaling other than linear (old and new
+// key spelling), attention or MLP bias, an activation other than silu, sizes
+// out of range (every size in [1, 2^31), num_heads a multiple of num_kv_heads,
+// head_dim a multiple of 8 up to 256).
 absl::StatusOr<LlamaConfig> ParseLlamaConfig(std::string_view json);
 
-// `json` (an existing config.json) with rope_scaling set to linear `factor` and nothing else but torch_dtype = bfloat16 changed: what
-// transformers, vLLM and llama.cpp need to run the longer context. A factor of 1 removes rope_scaling.
+// `json` (an existing config.json) with rope_scaling set to linear `factor` and
+// nothing else but torch_dtype = bfloat16 changed: what transformers, vLLM and
+// llama.cpp need to run the longer context. A factor of 1 removes rope_scaling.
 absl::StatusOr<std::string> WithRopeFactor(std::string_view json,
                                            double factor);
 // A complete config.json.

@@ -1,4 +1,5 @@
-// A Hugging Face model directory on disk: config, weights (one safetensors file or shards with an index), tokenizer.
+// A Hugging Face model directory on disk: config, weights (one safetensors file
+// or shards with an index), tokenizer.
 //
 // Thread-safe after Open. Tensor views live as long as the ModelFiles.
 //
@@ -19,15 +20,18 @@ namespace sinklora {
 
 class ModelFiles {
  public:
-  // Opens and checks: every tensor of the architecture is there with the right shape and a float dtype, none is unknown (rotary
-  // inv_freq buffers are skipped; lm_head.weight is optional when tied). Errors name the file and the tensor.
+  // Opens and checks: every tensor of the architecture is there with the right
+  // shape and a float dtype, none is unknown (rotary inv_freq buffers are
+  // skipped; lm_head.weight is optional when tied). Errors name the file and
+  // the tensor.
   static absl::StatusOr<std::unique_ptr<ModelFiles>> Open(
       const std::string& directory);
 
   const std::string& directory() const { return directory_; }
   const LlamaConfig& config() const { return config_; }
   const std::string& config_json() const { return config_json_; }
-  // By Hugging Face name, e.g. "model.layers.0.self_attn.q_proj.weight". kNotFound otherwise.
+  // By Hugging Face name, e.g. "model.layers.0.self_attn.q_proj.weight".
+  // kNotFound otherwise.
   absl::StatusOr<StoredTensor> tensor(const std::string& name) const;
   std::vector<std::string> tensor_names() const;
 
@@ -40,8 +44,9 @@ class ModelFiles {
   std::map<std::string, StoredTensor> tensors_;
 };
 
-// (name, shape) of every tensor a model of `config` has, in a fixed order: the one list that loading, checking and
-// exporting share. Without lm_head.weight when tied.
+// (name, shape) of every tensor a model of `config` has, in a fixed order: the
+// one list that loading, checking and exporting share. Without lm_head.weight
+// when tied.
 std::vector<std::pair<std::string, std::vector<int64_t>>> LlamaTensors(
     const LlamaConfig& config);
 

@@ -1,5 +1,6 @@
-// safetensors: 8-byte little-endian header length, JSON header, tensor bytes. Reader maps the file and hands out views;
-// everything in the header is checked before any byte of a tensor is touched.
+// safetensors: 8-byte little-endian header length, JSON header, tensor bytes.
+// Reader maps the file and hands out views; everything in the header is checked
+// before any byte of a tensor is touched.
 //
 // Thread-safe after Open. Views live as long as the SafetensorsFile.
 //
@@ -35,8 +36,10 @@ absl::StatusOr<std::vector<float>> ToF32(const StoredTensor& tensor);
 
 class SafetensorsFile {
  public:
-  // kInvalidArgument naming the file and the defect: header length beyond the file, bad JSON, unknown dtype, offsets that
-  // overlap, leave a hole or pass the end, shape x dtype != bytes, duplicate name. A torch pickle is named as such.
+  // kInvalidArgument naming the file and the defect: header length beyond the
+  // file, bad JSON, unknown dtype, offsets that overlap, leave a hole or pass
+  // the end, shape x dtype != bytes, duplicate name. A torch pickle is named as
+  // such.
   static absl::StatusOr<std::unique_ptr<SafetensorsFile>> Open(
       const std::string& path);
 
@@ -54,13 +57,15 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
-// Writes atomically (temp, fsync, rename). Tensors in the order of their names, data aligned to 64 bytes by padding the
-// header with spaces. Equal input gives equal bytes.
+// Writes atomically (temp, fsync, rename). Tensors in the order of their names,
+// data aligned to 64 bytes by padding the header with spaces. Equal input gives
+// equal bytes.
 absl::Status WriteSafetensors(
     const std::string& path, const std::map<std::string, StoredTensor>& tensors,
     const std::map<std::string, std::string>& metadata);
 
-// Owns converted bytes for WriteSafetensors: f32 values stored as `dtype` (F32 or BF16).
+// Owns converted bytes for WriteSafetensors: f32 values stored as `dtype` (F32
+// or BF16).
 class TensorBytes {
  public:
   TensorBytes(const float* values, std::vector<int64_t> shape, FileDType dtype);

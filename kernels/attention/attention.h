@@ -32,8 +32,8 @@ namespace sinklora::kernels {
 struct AttentionSegment {
   int64_t begin = 0;
   int64_t length = 0;
-  // G >= 1. From `length` on un-shifted heads have one group, from 2 * length on
-  // shifted heads too: that is full attention.
+  // G >= 1. From `length` on un-shifted heads have one group, from 2 * length
+  // on shifted heads too: that is full attention.
   int64_t group_size = 0;
 };
 

@@ -1,5 +1,6 @@
-// The house rules that no compiler checks: which folder may include which, where gRPC headers may appear, and that
-// every source says under what licence it is.
+// The house rules that no compiler checks: which folder may include which,
+// where gRPC headers may appear, and that every source says under what licence
+// it is.
 //
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
@@ -32,8 +33,8 @@ std::vector<Source> ReadSources() {
   static const std::regex quoted("^#include \"([^\"]+)\"");
   std::vector<Source> out;
   for (const char* top : {"kernels", "common", "services", "tests", "deploy"}) {
-    for (const auto& entry : fs::recursive_directory_iterator(
-             fs::path(Root()) / top)) {
+    for (const auto& entry :
+         fs::recursive_directory_iterator(fs::path(Root()) / top)) {
       const std::string extension = entry.path().extension();
       if (extension != ".h" && extension != ".cc") continue;
       Source source;
@@ -81,8 +82,8 @@ TEST_F(LayoutTest, DependenciesPointDown) {
       {"services", {"services", "common", "kernels", "sinklora"}},
       {"deploy", {"deploy", "common", "kernels"}},
   };
-  const std::set<std::string> ours = {"kernels", "common",   "services", "deploy",
-                                      "tests",   "sinklora", "google"};
+  const std::set<std::string> ours = {
+      "kernels", "common", "services", "deploy", "tests", "sinklora", "google"};
   for (const Source& source : sources_) {
     const auto rule = allowed.find(Top(source.path));
     if (rule == allowed.end()) continue;
@@ -109,7 +110,8 @@ TEST_F(LayoutTest, ServicesMeetInProtosOnly) {
   for (const Source& source : sources_) {
     if (Top(source.path) != "services") continue;
     const std::string service = ServiceOf(source.path);
-    // The one-process form is assembled from the others, and `sinklora up` starts it.
+    // The one-process form is assembled from the others, and `sinklora up`
+    // starts it.
     if (service == "standalone") continue;
     for (const std::string& include : source.includes) {
       if (Top(include) != "services") continue;
@@ -134,8 +136,8 @@ TEST_F(LayoutTest, ProductIncludesNoTestCode) {
 TEST_F(LayoutTest, KernelsNeedNoLibraryAboveThem) {
   for (const Source& source : sources_) {
     if (Top(source.path) != "kernels") continue;
-    for (const char* banned : {"\"absl/", "<grpc", "<rocksdb", "<prometheus",
-                               "google/protobuf"}) {
+    for (const char* banned :
+         {"\"absl/", "<grpc", "<rocksdb", "<prometheus", "google/protobuf"}) {
       EXPECT_EQ(source.text.find(std::string("#include ") + banned),
                 std::string::npos)
           << source.path << " includes " << banned;

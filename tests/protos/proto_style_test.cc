@@ -1,4 +1,5 @@
-// The public contract keeps the rules of buf's STANDARD category, and every element of it is documented.
+// The public contract keeps the rules of buf's STANDARD category, and every
+// element of it is documented.
 //
 // SPDX-License-Identifier: Apache-2.0
 #include <google/protobuf/descriptor.h>
@@ -36,7 +37,8 @@ bool Matches(const std::string& text, const char* pattern) {
 std::string EnumPrefix(const std::string& name) {
   std::string out;
   for (size_t i = 0; i < name.size(); ++i) {
-    if (i > 0 && std::isupper(name[i]) && !std::isupper(name[i - 1])) out += '_';
+    if (i > 0 && std::isupper(name[i]) && !std::isupper(name[i - 1]))
+      out += '_';
     out += static_cast<char>(std::toupper(name[i]));
   }
   return out + "_";
@@ -62,7 +64,8 @@ class ProtoStyleTest : public testing::Test {
       ASSERT_NE(built, nullptr) << file.name();
       if (IsOurs(file.name())) files_.push_back(built);
     }
-    // The contract has at least these five files; an empty list would make every check below vacuous.
+    // The contract has at least these five files; an empty list would make
+    // every check below vacuous.
     ASSERT_GE(files_.size(), 5u);
   }
 
@@ -196,8 +199,8 @@ TEST_F(ProtoStyleTest, RpcsHaveTheirOwnRequestAndResponse) {
 
 TEST_F(ProtoStyleTest, MutatingRpcsCarryARequestId) {
   const std::set<std::string> mutating = {
-      "ImportModel",       "DeleteModel",      "ImportAdapter",
-      "DeleteAdapter",     "ImportSource",     "Curate",
+      "ImportModel",       "DeleteModel",       "ImportAdapter",
+      "DeleteAdapter",     "ImportSource",      "Curate",
       "CreateTrainingJob", "CancelTrainingJob", "DeleteTrainingJob"};
   std::set<std::string> seen;
   ForEachService([&](const ServiceDescriptor* service) {
