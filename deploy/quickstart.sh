@@ -197,7 +197,7 @@ table() {
 step "Generate"
 # A prompt of 2,000 tokens of held-out text.
 prompt=$data_dir/prompt.txt
-cat "$data_dir"/heldout/* | head -c 100000 | iconv -c -t UTF-8 |
+head -c 100000 <(cat "$data_dir"/heldout/*) | iconv -c -f UTF-8 -t UTF-8 |
   "$cli" --json tokenize --model sample --max-tokens 1999 | jq -rj .text >"$prompt"
 generate() {  # generate CACHE-OPTION...
   "$cli" --json generate --model sample --adapter sample-2k-sf --prompt-file "$prompt" \
@@ -206,7 +206,7 @@ generate() {  # generate CACHE-OPTION...
 full_cache=$(generate --cache full)
 h2o_cache=$(generate --cache h2o --cache-prompt-ratio 0.2)
 cache_row() {
-  jq -r --arg label "$1" '.finished.usage | [$label, .prompt_tokens, .resident_tokens, .resident_bytes,
+  jq -r --arg row "$1" '.finished.usage | [$row, .prompt_tokens, .resident_tokens, .resident_bytes,
     (.generated_tokens | tonumber) - 1, .decode_seconds] | @tsv' <<<"$2" |
     awk -F'\t' '{printf "%-22s %10d %10d %14d %12.1f\n", $1, $2, $3, $4, ($6 > 0 ? $5 / $6 : 0)}'
 }

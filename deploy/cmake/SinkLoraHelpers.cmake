@@ -33,6 +33,8 @@ endif()
 function(sinklora_compile_settings target rpc)
   target_compile_options(${target} PRIVATE ${SINKLORA_WARNINGS})
   if(SINKLORA_SANITIZE)
+    # GCC 12 takes instrumented std::function members for uninitialised ones.
+    target_compile_options(${target} PRIVATE -Wno-maybe-uninitialized)
     if(NOT (rpc AND SINKLORA_SANITIZE STREQUAL "thread"))
       target_compile_options(${target} PRIVATE -fsanitize=${SINKLORA_SANITIZE} -fno-omit-frame-pointer
                                                -fno-sanitize-recover=all)

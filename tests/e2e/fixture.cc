@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/e2e/fixture.h"
 
+#include <sstream>
+
 #include "common/base/status.h"
 #include "tests/e2e/inputs.h"
+#include "tests/testing/http_get.h"
 #include "tests/testing/matchers.h"
 
 namespace sinklora::testing {
@@ -15,6 +18,32 @@ bool HasEnded(const nlohmann::json& job) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::string> HttpBody(const std::string& address,
+                                     const std::string& path) {
+  const int port = std::stoi(address.substr(address.rfind(':') + 1));
+  SL_ASSIGN_OR_RETURN(const std::string response, HttpGet(port, path));
+  if (response.find(" 200 OK") == std::string::npos) {
+    return absl::UnavailableError(response.substr(0, response.find('\r')));
+  }
+  return response.substr(response.find("\r\n\r\n") + 4);
+}
+
+absl::StatusOr<std::string> ClusterTest::Metrics(Part part) const {
+  return HttpBody(cluster_->metrics_address(part), "/metrics");
+}
+
+absl::StatusOr<double> ClusterTest::Metric(Part part,
+                                           const std::string& name) const {
+  SL_ASSIGN_OR_RETURN(const std::string text, Metrics(part));
+  double sum = 0;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.substr(0, line.find_first_of("{ ")) != name) continue;
+    sum += std::stod(line.substr(line.rfind(' ')));
+  }
+  return sum;
+}
 
 std::string ClusterTest::Scratch(const std::string& name) const {
   return JoinPath(cluster_->scratch(), name);

@@ -17,6 +17,10 @@
 
 namespace sinklora::testing {
 
+// Body of GET `path` from host:port. An error unless the answer is 200.
+absl::StatusOr<std::string> HttpBody(const std::string& address,
+                                     const std::string& path);
+
 // Longest that a training job of these tests may take.
 inline constexpr double kJobSeconds = 300;
 
@@ -47,6 +51,11 @@ class ClusterTest : public ::testing::Test {
   // Files of an exported adapter, by name.
   absl::StatusOr<std::map<std::string, std::string>> Export(
       const std::string& adapter);
+
+  // What a part serves at /metrics now.
+  absl::StatusOr<std::string> Metrics(Part part) const;
+  // Sum over all labels of one of its metrics; 0 when it is not there.
+  absl::StatusOr<double> Metric(Part part, const std::string& name) const;
 
   std::string Scratch(const std::string& name) const;
 

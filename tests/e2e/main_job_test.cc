@@ -153,8 +153,6 @@ TEST_F(MainJobTest, TwoWorkersRunEachJobOnce) {
 
 TEST_F(MainJobTest, CancelLeavesACheckpointToResumeFrom) {
   ASSERT_NO_FATAL_FAILURE(StartWithData());
-  ASSERT_OK_AND_ASSIGN(const std::string whole, Submit("whole", 60, 0));
-  ASSERT_THAT(WaitForSuccess(whole), IsOk());
   ASSERT_OK_AND_ASSIGN(const std::string cut, Submit("cut", 100'000, 5));
   ASSERT_THAT(WaitForCheckpoint(cut, 5), IsOk());
   ASSERT_THAT(cluster_->CliJson({"train", "cancel", cut}), IsOk());
@@ -162,7 +160,8 @@ TEST_F(MainJobTest, CancelLeavesACheckpointToResumeFrom) {
                        WaitForJob(cut, [](const nlohmann::json& job) {
                          return job["state"] == "JOB_STATE_CANCELLED";
                        }));
-  EXPECT_NE(cancelled["checkpoint_step"], "0");
+  const std::string left = cancelled["checkpoint_step"];
+  ASSERT_GE(std::stoll(left), 5);
   // A job that has ended cannot be cancelled again.
   ASSERT_OK_AND_ASSIGN(const auto again,
                        cluster_->Cli({"train", "cancel", cut}));
@@ -171,6 +170,17 @@ TEST_F(MainJobTest, CancelLeavesACheckpointToResumeFrom) {
                        cluster_->Cli({"train", "watch", cut}));
   EXPECT_EQ(watched.exit_code, 5);
   EXPECT_THAT(watched.out, HasSubstr("cancelled"));
+
+  // Resumed, it ends as if it had never stopped.
+  const int64_t steps = std::stoll(left) + 15;
+  ASSERT_OK_AND_ASSIGN(const std::string resumed,
+                       Submit("resumed", steps, 0, {"--resume-job", cut}));
+  ASSERT_OK_AND_ASSIGN(const std::string whole, Submit("whole", steps, 0));
+  ASSERT_THAT(WaitForSuccess(resumed), IsOk());
+  ASSERT_THAT(WaitForSuccess(whole), IsOk());
+  ASSERT_OK_AND_ASSIGN(const auto resumed_files, Export("resumed"));
+  ASSERT_OK_AND_ASSIGN(const auto whole_files, Export("whole"));
+  EXPECT_TRUE(resumed_files == whole_files);
 }
 
 TEST_F(MainJobTest, CtrlCEndsAWatchAndNotTheJob) {

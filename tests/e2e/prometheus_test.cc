@@ -9,7 +9,6 @@
 #include <set>
 
 #include "tests/e2e/fixture.h"
-#include "tests/testing/http_get.h"
 #include "tests/testing/matchers.h"
 
 namespace sinklora::testing {
@@ -17,16 +16,6 @@ namespace {
 
 constexpr char kPrometheus[] = "/usr/bin/prometheus";
 constexpr char kPromtool[] = "/usr/bin/promtool";
-
-absl::StatusOr<std::string> Body(const std::string& address,
-                                 const std::string& path) {
-  const int port = std::stoi(address.substr(address.rfind(':') + 1));
-  SL_ASSIGN_OR_RETURN(const std::string response, HttpGet(port, path));
-  if (response.find(" 200 OK") == std::string::npos) {
-    return absl::UnavailableError(response.substr(0, response.find('\r')));
-  }
-  return response.substr(response.find("\r\n\r\n") + 4);
-}
 
 class PrometheusTest : public ClusterTest {
  protected:
@@ -54,8 +43,7 @@ class PrometheusTest : public ClusterTest {
 
 TEST_F(PrometheusTest, LintsClean) {
   for (const Part part : kAllParts) {
-    ASSERT_OK_AND_ASSIGN(const std::string metrics,
-                         Body(cluster_->metrics_address(part), "/metrics"));
+    ASSERT_OK_AND_ASSIGN(const std::string metrics, Metrics(part));
     EXPECT_THAT(metrics, ::testing::HasSubstr("sinklora_")) << PartName(part);
     ASSERT_OK_AND_ASSIGN(
         const auto lint,
@@ -85,7 +73,7 @@ TEST_F(PrometheusTest, ScrapesEveryProcess) {
   // Names of the jobs for which a query has a value.
   const auto jobs = [&](const std::string& query) {
     std::set<std::string> names;
-    const auto body = Body(address, "/api/v1/query?query=" + query);
+    const auto body = HttpBody(address, "/api/v1/query?query=" + query);
     if (!body.ok()) return names;
     const auto json = nlohmann::json::parse(*body, nullptr, false);
     if (json.is_discarded()) return names;

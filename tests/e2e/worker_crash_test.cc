@@ -38,6 +38,18 @@ class WorkerCrashTest : public ClusterTest {
     EXPECT_THAT(WaitForCheckpoint(*name, kCheckpointEvery), IsOk());
     return *name;
   }
+  // The worker that was started last did only what was left to do.
+  void ExpectResumed() {
+    ASSERT_OK_AND_ASSIGN(
+        const double steps,
+        Metric(Part::kWorker, "sinklora_worker_step_duration_seconds_count"));
+    EXPECT_GT(steps, 0);
+    EXPECT_LE(steps, kSteps - kCheckpointEvery);
+    ASSERT_OK_AND_ASSIGN(
+        const double expiries,
+        Metric(Part::kTrainer, "sinklora_trainer_lease_expiries_total"));
+    EXPECT_GE(expiries, 1);
+  }
   void ExpectSameResult(const std::string& name) {
     ASSERT_OK_AND_ASSIGN(const auto job, WaitForSuccess(name));
     EXPECT_GE(job["attempt"], 2) << job.dump();
@@ -59,6 +71,7 @@ TEST_F(WorkerCrashTest, KilledInMidJob) {
   ASSERT_EQ(job["state"], "JOB_STATE_RUNNING") << "ended before the kill";
   ASSERT_THAT(cluster_->StartPart(Part::kWorker), IsOk());
   ExpectSameResult(name);
+  ExpectResumed();
 }
 
 TEST_F(WorkerCrashTest, ToldToStopInMidJob) {
@@ -70,6 +83,7 @@ TEST_F(WorkerCrashTest, ToldToStopInMidJob) {
   EXPECT_EQ(code, 0) << worker->err();
   ASSERT_THAT(cluster_->StartPart(Part::kWorker), IsOk());
   ExpectSameResult(name);
+  ExpectResumed();
 }
 
 TEST_F(WorkerCrashTest, StaleWritesAreRefused) {
@@ -88,6 +102,10 @@ TEST_F(WorkerCrashTest, StaleWritesAreRefused) {
   ExpectSameResult(name);
   ASSERT_OK_AND_ASSIGN(const auto job, Job(name));
   EXPECT_EQ(job["attempt"], 2) << job.dump();
+  ASSERT_OK_AND_ASSIGN(
+      const double refused,
+      Metric(Part::kTrainer, "sinklora_trainer_stale_writes_rejected_total"));
+  EXPECT_GE(refused, 1);
   // The stale one lives and takes the next job alone.
   cluster_->StopSecondWorker();
   ASSERT_OK_AND_ASSIGN(const std::string next, Submit("next", 5, 0));
