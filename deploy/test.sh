@@ -46,8 +46,8 @@ status=0
 ctest --preset "$preset" ${label:+-L "$label"} || status=$?
 
 step "Summary"
-skipped=$(grep -h '\[  SKIPPED \] [0-9]* test' "build/$preset/Testing/Temporary/LastTest.log" |
-  awk '{n += $4} END {print n + 0}')
+skipped=$(awk '/\[  SKIPPED \] [0-9]+ test/ {n += $4} END {print n + 0}' \
+  "build/$preset/Testing/Temporary/LastTest.log")
 printf 'preset %s: installed and built in %d s, tested in %d s, %s test cases skipped, %s\n' \
   "$preset" $((built - started)) $((SECONDS - built)) "$skipped" \
   "$([ $status = 0 ] && echo 'all passed' || echo 'FAILED')"
