@@ -62,6 +62,11 @@ absl::Status WrongType(const std::string& what, const char* key,
 
 absl::StatusOr<json> ParseJsonObject(std::string_view text,
                                      const std::string& what) {
+  // The parser would take a NUL for the end of the text and not see the rest.
+  if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
+    return absl::InvalidArgumentError(fmt::format(
+        "{}: not valid JSON: has a NUL byte at offset {}", what, nul));
+  }
   json value;
   try {
     ParseGuard guard;
