@@ -1,8 +1,8 @@
 // The vocabulary of a model directory as its tokenizer file spells it, for
 // writers of other formats.
 //
-// Read only, and read apart from a Tokenizer: a loaded Tokenizer keeps just what
-// encoding needs. Thread-safe (plain data).
+// Read only, and read apart from a Tokenizer: a loaded Tokenizer keeps just
+// what encoding needs. Thread-safe (plain data).
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_COMMON_TEXT_VOCABULARY_VIEW_H_
@@ -54,7 +54,8 @@ struct VocabularyView {
 
   // The regular expressions that text is split with, one after the other, and
   // the name that llama.cpp has for them ("gpt-2", "llama-bpe", "qwen2",
-  // "smollm", "tekken"); empty where they are none of these. kByteLevelBpe only.
+  // "smollm", "tekken"); empty where they are none of these. kByteLevelBpe
+  // only.
   std::vector<std::string> split_patterns;
   std::string pre_tokenizer;
 
