@@ -10,7 +10,7 @@ BUILD_PACKAGES=(
   g++ cmake ninja-build pkg-config
   libgrpc++-dev protobuf-compiler-grpc protobuf-compiler libprotobuf-dev
   libabsl-dev librocksdb-dev prometheus-cpp-dev libdnnl-dev
-  ocl-icd-opencl-dev libhwy-dev libpcre2-dev libsimdjson-dev
+  ocl-icd-opencl-dev libhwy-dev libpcre2-dev libicu-dev libsimdjson-dev
   nlohmann-json3-dev libspdlog-dev libfmt-dev libssl-dev libcli11-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
