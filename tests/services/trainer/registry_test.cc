@@ -128,6 +128,14 @@ TEST_F(RegistryTest, RefusesBadUploads) {
                                           R"({"model_type": "bert"})"));
               }),
               StatusIs(StatusCode::kInvalidArgument, no_path));
+  EXPECT_THAT(import_after([&](const std::string& dir) {
+                const std::string path = JoinPath(dir, "model.safetensors");
+                std::string bytes = ReadFile(path).value();
+                bytes.replace(bytes.size() - 2, 2, "\xC0\x7F");  // a bf16 NaN
+                ASSERT_OK(WriteFileAtomic(path, bytes));
+              }),
+              StatusIs(StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("has NaN or infinity at"), no_path)));
   const absl::Status pickle = import_after([&](const std::string& dir) {
     ASSERT_OK(RemoveAll(JoinPath(dir, "model.safetensors")));
     ASSERT_OK(WriteFileAtomic(JoinPath(dir, "pytorch_model.bin"), "\x80\x02."));
