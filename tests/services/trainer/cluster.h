@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/disk_budget.h"
 #include "common/base/executor.h"
 #include "common/base/files.h"
 #include "common/metrics/metrics.h"
@@ -70,6 +71,7 @@ class ClusterTest : public ::testing::Test {
   FakeDataset dataset_;
   std::unique_ptr<MetricsRegistry> metrics_;
   std::unique_ptr<Executor> executor_;
+  std::unique_ptr<DiskBudget> disk_;
   std::unique_ptr<grpc::Service> curator_;
   std::unique_ptr<RpcServer> curator_server_;
   std::unique_ptr<trainer::Trainer> trainer_;

@@ -176,9 +176,10 @@ TEST_F(RegistryTest, RestartRemovesWhatNoRowNames) {
 TEST_F(RegistryTest, FullDiskIsSaidBeforeTheUpload) {
   disk_reserve_bytes_ = INT64_MAX / 2;
   Reopen();
-  const auto budget = artifacts_->UploadBudgetBytes();
-  EXPECT_THAT(budget, StatusIs(StatusCode::kResourceExhausted));
-  EXPECT_EQ(GetErrorDetail(budget.status()).reason, "STORAGE_LOW");
+  const absl::Status room = artifacts_->disk()->CheckRoom();
+  EXPECT_THAT(room, StatusIs(StatusCode::kResourceExhausted,
+                             HasSubstr("the disk of " + dir_->path())));
+  EXPECT_EQ(GetErrorDetail(room).reason, "STORAGE_LOW");
 }
 
 TEST_F(RegistryTest, AdaptersBelongToTheirBase) {
