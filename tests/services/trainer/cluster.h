@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -37,6 +38,7 @@ class ClusterTest : public ::testing::Test {
  protected:
   static constexpr double kTtlSeconds = 3;
   static constexpr int kContextTokens = 96;
+  static constexpr int64_t kDiskReserveBytes = 4096;
 
   void SetUp() override;
   void TearDown() override;
@@ -68,6 +70,8 @@ class ClusterTest : public ::testing::Test {
 
   std::unique_ptr<TempDir> dir_;
   FakeClock trainer_clock_;
+  // The trainer's disk has no more room than its reserve.
+  std::atomic<bool> disk_full_ = false;
   FakeDataset dataset_;
   std::unique_ptr<MetricsRegistry> metrics_;
   std::unique_ptr<Executor> executor_;
