@@ -7,6 +7,7 @@
 #include <cmath>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "common/base/files.h"
@@ -23,18 +24,12 @@ using internal::LayerRunner;
 
 constexpr int64_t kProbeTokens = 64;
 constexpr uint64_t kProbeSeed = 0x70726f6265;
-// The largest of many values, in root mean squares of them.
-constexpr double kLargest = 4;
-
-// Of what two models compute from the same input.
-double LayerBound() {
-  const double rounding = std::ldexp(1.0, -8) / std::sqrt(3.0);
-  return kLargest * 4 * rounding;
-}
-
-double LogitBound(int64_t layers) {
-  return LayerBound() * std::sqrt(static_cast<double>(2 * layers + 2));
-}
+// What rounding to bf16 changes a weight by at most.
+constexpr double kRounding = 1.0 / 256;
+// An export may differ so many times as much as weights with random errors of
+// that size make base and adapter differ, and by what f32 itself does.
+constexpr double kAllowed = 3;
+constexpr double kFloor = 1e-5;
 
 std::vector<int32_t> ProbeTokens(const LlamaConfig& config) {
   const int64_t tokens = std::min(kProbeTokens, config.max_position_embeddings);
@@ -87,6 +82,20 @@ absl::Status Within(const std::string& directory, const std::string& place,
       directory, place, difference, bound));
 }
 
+// The adapter with errors of rounding in every factor.
+absl::StatusOr<PeftAdapter> WithNoise(const PeftAdapter& adapter) {
+  PeftAdapter out = adapter;
+  uint64_t stream = uint64_t{1} << 32;  // apart from the base's
+  for (auto* group : {&out.lora_b, &out.lora_magnitude, &out.full}) {
+    for (auto& [name, tensor] : *group) {
+      SL_ASSIGN_OR_RETURN(std::vector<float> values, tensor.ToFloats());
+      internal::AddNoise(kRounding, ++stream, &values);
+      tensor = HostTensor::FromF32(tensor.shape, values);
+    }
+  }
+  return out;
+}
+
 absl::Status CheckSameShape(const ModelFiles& base, const ModelFiles& merged) {
   LlamaConfig a = base.config(), b = merged.config();
   // The one shape that an export may change.
@@ -104,43 +113,80 @@ absl::Status CheckFits(const PeftAdapter& adapter, const ModelFiles& base) {
                   std::string(fits.message())));
 }
 
-// Both models over the probe. Every layer of the merged one runs twice: on its
-// own input, for the logits, and on the other model's, to compare the layer.
-absl::StatusOr<MergeCheck> RunBoth(const ModelFiles& merged_files,
-                                   LayerRunner* original, LayerRunner* merged) {
-  const LlamaConfig& config = merged_files.config();
-  const std::vector<int32_t> ids = ProbeTokens(config);
-  MergeCheck out;
-  out.probe_tokens = static_cast<int64_t>(ids.size());
-  out.relative_layer_bound = LayerBound();
-  out.relative_logit_bound = LogitBound(config.num_layers);
-  SL_ASSIGN_OR_RETURN(std::vector<float> x, original->Embed(ids));
-  SL_ASSIGN_OR_RETURN(std::vector<float> y, merged->Embed(ids));
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    SL_RETURN_IF_ERROR(original->LoadLayer(layer));
-    SL_RETURN_IF_ERROR(merged->LoadLayer(layer));
-    SL_ASSIGN_OR_RETURN(std::vector<float> next, original->RunLayer(x));
-    SL_ASSIGN_OR_RETURN(const std::vector<float> same_input,
-                        merged->RunLayer(x));
-    const Difference difference =
-        Compare(Minus(next, x), Minus(same_input, x), config.hidden_size);
-    SL_RETURN_IF_ERROR(Within(merged_files.directory(),
-                              fmt::format("layer {}", layer),
-                              difference.relative, out.relative_layer_bound));
-    out.max_relative_layer_difference =
-        std::max(out.max_relative_layer_difference, difference.relative);
-    SL_ASSIGN_OR_RETURN(y, merged->RunLayer(y));
-    x = std::move(next);
+// Three runs over the probe: base and adapter, the same with noise, and the
+// export. The latter two run every layer twice: on their own input, for the
+// logits, and on that of the first, to compare the layer.
+class Comparison {
+ public:
+  Comparison(std::string directory, const LlamaConfig& config,
+             LayerRunner* original, LayerRunner* noisy, LayerRunner* exported)
+      : directory_(std::move(directory)),
+        config_(config),
+        original_(original),
+        others_{noisy, exported} {}
+
+  absl::StatusOr<MergeCheck> Run() {
+    const std::vector<int32_t> ids = ProbeTokens(config_);
+    out_.probe_tokens = static_cast<int64_t>(ids.size());
+    SL_ASSIGN_OR_RETURN(x_, original_->Embed(ids));
+    for (int i : {0, 1}) {
+      SL_ASSIGN_OR_RETURN(y_[i], others_[i]->Embed(ids));
+    }
+    for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+      SL_RETURN_IF_ERROR(RunLayer(layer));
+    }
+    SL_RETURN_IF_ERROR(CompareLogits());
+    return out_;
   }
-  SL_ASSIGN_OR_RETURN(const std::vector<float> want, original->Logits(x));
-  SL_ASSIGN_OR_RETURN(const std::vector<float> got, merged->Logits(y));
-  const Difference difference = Compare(want, got, config.vocab_size);
-  SL_RETURN_IF_ERROR(Within(merged_files.directory(), "a logit",
-                            difference.relative, out.relative_logit_bound));
-  out.max_abs_logit_difference = difference.absolute;
-  out.max_relative_logit_difference = difference.relative;
-  return out;
-}
+
+ private:
+  absl::Status RunLayer(int64_t layer) {
+    SL_RETURN_IF_ERROR(original_->LoadLayer(layer));
+    SL_ASSIGN_OR_RETURN(std::vector<float> next, original_->RunLayer(x_));
+    double differences[2];
+    for (int i : {0, 1}) {
+      SL_RETURN_IF_ERROR(others_[i]->LoadLayer(layer));
+      SL_ASSIGN_OR_RETURN(const std::vector<float> same_input,
+                          others_[i]->RunLayer(x_));
+      differences[i] =
+          Compare(Minus(next, x_), Minus(same_input, x_), config_.hidden_size)
+              .relative;
+      SL_ASSIGN_OR_RETURN(y_[i], others_[i]->RunLayer(y_[i]));
+    }
+    x_ = std::move(next);
+    const double bound = kAllowed * differences[0] + kFloor;
+    SL_RETURN_IF_ERROR(Within(directory_, fmt::format("layer {}", layer),
+                              differences[1], bound));
+    if (layer == 0 || differences[1] * out_.relative_layer_bound >
+                          out_.max_relative_layer_difference * bound) {
+      out_.max_relative_layer_difference = differences[1];
+      out_.relative_layer_bound = bound;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status CompareLogits() {
+    SL_ASSIGN_OR_RETURN(const std::vector<float> want, original_->Logits(x_));
+    Difference differences[2];
+    for (int i : {0, 1}) {
+      SL_ASSIGN_OR_RETURN(const std::vector<float> got,
+                          others_[i]->Logits(y_[i]));
+      differences[i] = Compare(want, got, config_.vocab_size);
+    }
+    out_.relative_logit_bound = kAllowed * differences[0].relative + kFloor;
+    out_.max_abs_logit_difference = differences[1].absolute;
+    out_.max_relative_logit_difference = differences[1].relative;
+    return Within(directory_, "a logit", differences[1].relative,
+                  out_.relative_logit_bound);
+  }
+
+  const std::string directory_;
+  const LlamaConfig& config_;
+  LayerRunner* const original_;
+  LayerRunner* const others_[2];  // noisy, exported
+  std::vector<float> x_, y_[2];   // residual streams
+  MergeCheck out_;
+};
 
 absl::Status RefuseExisting(const std::string& directory) {
   if (!FileExists(directory)) return absl::OkStatus();
@@ -166,10 +212,16 @@ absl::StatusOr<MergeCheck> CheckMerge(kernels::Backend* backend,
   SL_ASSIGN_OR_RETURN(
       const auto original,
       LayerRunner::Create(backend, base.get(), &adapter, tokens));
+  SL_ASSIGN_OR_RETURN(const PeftAdapter noisy_adapter, WithNoise(adapter));
+  SL_ASSIGN_OR_RETURN(const auto noisy,
+                      LayerRunner::Create(backend, base.get(), &noisy_adapter,
+                                          tokens, kRounding));
   SL_ASSIGN_OR_RETURN(
       const auto exported,
       LayerRunner::Create(backend, merged.get(), merged_adapter, tokens));
-  return RunBoth(*merged, original.get(), exported.get());
+  return Comparison(merged_directory, base->config(), original.get(),
+                    noisy.get(), exported.get())
+      .Run();
 }
 
 absl::StatusOr<MergeCheck> MergeAndCheck(kernels::Backend* backend,

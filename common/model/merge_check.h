@@ -1,19 +1,17 @@
 // Does an export compute what base + adapter compute? Runs both on a fixed
 // probe and compares, layer by layer and at the logits.
 //
-// The bound. bf16 keeps 8 bits: rounding changes a weight by a factor of at
-// most 1 + u, u = 2^-8, by u / sqrt(3) in the root mean square. The errors of
-// the weights of a matrix are independent, so its product is off by that share
-// of its own size. A layer has seven matrices and two norms, of which those in
-// series add up to some 4 u / sqrt(3); its output is compared with both models
-// fed the same input, so the bound of a layer does not depend on depth. Over L
-// layers the errors add in the root mean square: 4 u / sqrt(3) *
-// sqrt(2 L + 2) at the logits (two branches a layer, embedding and head). A
-// factor of 4 is left for the largest of many values. An export with a lost or
-// wrongly scaled adapter, a wrong RoPE factor or a wrong tensor is off by more,
-// unless what it lacks is smaller than rounding.
+// The bound. bf16 keeps 8 bits: rounding a weight changes it by a factor within
+// 1 +- 2^-8. How far that moves a logit depends on the model (large attention
+// scores amplify it), so it is measured and not guessed: a third run has base +
+// adapter with every weight off by a random factor of that size. An export may
+// differ three times as much: its errors are no larger, but the largest of
+// many values is compared. An export with a lost or wrongly scaled adapter, a
+// wrong RoPE factor or a wrong tensor differs by more, unless what is wrong is
+// smaller than rounding. Each layer is compared on its own as well, all runs
+// fed the same input, so that the errors of other layers hide nothing.
 //
-// Memory: two layers, or one embedding, in f32, and the activations of the
+// Memory: three layers, or one embedding, in f32, and the activations of the
 // probe; a model of any size can be checked.
 //
 // SPDX-License-Identifier: Apache-2.0
@@ -32,10 +30,12 @@ namespace sinklora {
 struct MergeCheck {
   int64_t probe_tokens = 0;
   double max_abs_logit_difference = 0;
-  // The largest difference at a position over the largest |logit| there.
+  // The largest difference at a position over the largest |logit| there, and
+  // what it may be.
   double max_relative_logit_difference = 0;
   double relative_logit_bound = 0;
-  // The same for what one layer adds to the residual stream.
+  // The same for what one layer adds to the residual stream; of the layer that
+  // comes nearest to its bound.
   double max_relative_layer_difference = 0;
   double relative_layer_bound = 0;
 };

@@ -53,20 +53,25 @@ absl::Status CheckTensor(const HostTensor& tensor, const Expected& expected) {
         expected.file_name, ShapeToString(tensor.shape),
         ShapeToString(expected.shape)));
   }
-  const auto values = tensor.ToFloats();
-  if (!values.ok()) {
-    return Annotate(values.status(),
-                    fmt::format("adapter tensor '{}'", expected.file_name));
+  if (!IsFloat(tensor.dtype)) {
+    return absl::InvalidArgumentError(
+        fmt::format("adapter tensor '{}' is {}, must be F32, F16 or BF16",
+                    expected.file_name, FileDTypeName(tensor.dtype)));
   }
-  const auto bad = std::find_if(values->begin(), values->end(),
-                                [](float x) { return !std::isfinite(x); });
-  if (bad == values->end()) return absl::OkStatus();
+  const auto bytes = StoredBytes(tensor.dtype, tensor.shape);
+  if (bytes != tensor.bytes.size()) {
+    return absl::InvalidArgumentError(fmt::format(
+        "adapter tensor '{}' has {} bytes, its shape needs {}",
+        expected.file_name, tensor.bytes.size(), bytes.value_or(0)));
+  }
+  const auto bad = FirstNonFinite(tensor.view());
+  if (!bad) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      fmt::format("adapter tensor '{}' has value {} at index {}",
-                  expected.file_name, *bad, bad - values->begin()));
+      fmt::format("adapter tensor '{}' has NaN or infinity at index {}",
+                  expected.file_name, *bad));
 }
 
-// "3 tensors: 'a', 'b', 'c'", at most ten of them by name.
+// "'a', 'b', 'c'", at most ten of them by name.
 std::string List(const std::vector<std::string>& names) {
   constexpr size_t kShown = 10;
   const std::vector<std::string> shown(

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "common/base/files.h"
 #include "common/base/status.h"
 #include "common/weights/file_dtype.h"
+#include "common/weights/model_directory.h"
 #include "common/weights/peft_adapter.h"
 #include "common/weights/peft_names.h"
 #include "common/weights/safetensors.h"
@@ -35,9 +37,10 @@ absl::Status RefusePickle(const std::string& directory, const char* pickle,
       JoinPath(directory, pickle), pickle, safetensors));
 }
 
-absl::StatusOr<PeftConfig> ReadConfig(const std::string& path) {
-  SL_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
-  return ParsePeftConfig(text, path);
+absl::StatusOr<PeftConfig> ReadConfig(const std::string& directory) {
+  SL_ASSIGN_OR_RETURN(const std::string text,
+                      ReadModelFile(directory, kAdapterConfigFile));
+  return ParsePeftConfig(text, JoinPath(directory, kAdapterConfigFile));
 }
 
 // Context and factor of the tensors' metadata, for a file that lost its
@@ -131,15 +134,32 @@ absl::Status ReadTensors(const SafetensorsFile& file, const std::string& path,
   return absl::OkStatus();
 }
 
+// "norm" for "model.norm.weight" when `full` has every tensor that the short
+// name would select, else the full name.
+std::string SavedName(const LlamaConfig& base, const PeftAdapter& adapter,
+                      const std::string& tensor) {
+  const std::string module = ModuleOfTensor(tensor);
+  const std::string name = module.substr(module.rfind('.') + 1);
+  for (const auto& [other, shape] : BaseShapes(base)) {
+    if (ModuleOfTensor(other).ends_with(name) &&
+        !adapter.full.contains(other)) {
+      return module;
+    }
+  }
+  return name;
+}
+
 // A file whose configuration does not mention them brings fully tuned tensors
 // all the same: LongLoRA's second file, and the embedding and head that PEFT
 // adds when the vocabulary was resized. The configuration learns of them.
 absl::Status AddModulesToSave(const LlamaConfig& base, PeftAdapter* adapter) {
   SL_ASSIGN_OR_RETURN(const PeftTargets targets,
                       ResolveTargets(*adapter, base));
-  for (const auto& [name, tensor] : adapter->full) {
-    if (targets.full.contains(name)) continue;
-    adapter->modules_to_save.push_back(ModuleOfTensor(name));
+  std::set<std::string> added;
+  for (const auto& [tensor, values] : adapter->full) {
+    if (targets.full.contains(tensor)) continue;
+    const std::string name = SavedName(base, *adapter, tensor);
+    if (added.insert(name).second) adapter->modules_to_save.push_back(name);
   }
   return absl::OkStatus();
 }
@@ -168,15 +188,16 @@ absl::StatusOr<PeftAdapter> ReadPeftAdapter(const std::string& directory,
   SL_RETURN_IF_ERROR(
       RefusePickle(directory, "trainable_params.bin", kTrainableParamsFile));
   PeftAdapter adapter;
-  SL_ASSIGN_OR_RETURN(static_cast<PeftConfig&>(adapter),
-                      ReadConfig(JoinPath(directory, kAdapterConfigFile)));
-  const std::string path = JoinPath(directory, kAdapterModelFile);
+  SL_ASSIGN_OR_RETURN(static_cast<PeftConfig&>(adapter), ReadConfig(directory));
+  SL_ASSIGN_OR_RETURN(const std::string path,
+                      ResolveModelFile(directory, kAdapterModelFile));
   SL_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(path));
   SL_RETURN_IF_ERROR(ApplyMetadata(file->metadata(), path, &adapter));
   SL_RETURN_IF_ERROR(
       ReadTensors(*file, path, base, AdapterPlaces(base, &adapter), &adapter));
-  const std::string trainable = JoinPath(directory, kTrainableParamsFile);
-  if (FileExists(trainable)) {
+  if (FileExists(JoinPath(directory, kTrainableParamsFile))) {
+    SL_ASSIGN_OR_RETURN(const std::string trainable,
+                        ResolveModelFile(directory, kTrainableParamsFile));
     SL_RETURN_IF_ERROR(ReadTrainableParams(trainable, base, &adapter));
   }
   absl::Status checked = AddModulesToSave(base, &adapter);

@@ -3,9 +3,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <numeric>
 #include <utility>
 
+#include "common/base/random.h"
 #include "common/base/status.h"
 
 namespace sinklora::internal {
@@ -14,11 +16,20 @@ using kernels::ConstTensorView;
 using kernels::DType;
 using kernels::TensorView;
 
+void AddNoise(double noise, uint64_t stream, std::vector<float>* values) {
+  constexpr uint64_t kNoiseSeed = 0x6e6f697365;
+  const CounterRng rng(kNoiseSeed, stream);
+  for (size_t i = 0; i < values->size(); ++i) {
+    const double factor = 1 + noise * (2 * rng.Uniform(i) - 1);
+    (*values)[i] = static_cast<float>((*values)[i] * factor);
+  }
+}
+
 absl::StatusOr<std::unique_ptr<LayerRunner>> LayerRunner::Create(
     kernels::Backend* backend, const ModelFiles* files,
-    const PeftAdapter* adapter, int64_t tokens) {
+    const PeftAdapter* adapter, int64_t tokens, double noise) {
   std::unique_ptr<LayerRunner> out(
-      new LayerRunner(backend, files, adapter, tokens));
+      new LayerRunner(backend, files, adapter, tokens, noise));
   SL_RETURN_IF_ERROR(out->Init());
   return out;
 }
@@ -40,11 +51,17 @@ absl::Status LayerRunner::Init() {
 absl::Status LayerRunner::Load(std::string_view prefix) {
   tensors_.clear();
   adapter_weights_ = AdapterWeights();
+  uint64_t stream = 0;
   for (const auto& [name, shape] : LlamaTensors(config())) {
+    ++stream;
     if (!name.starts_with(prefix)) continue;
     SL_ASSIGN_OR_RETURN(const StoredTensor stored, files_->tensor(name));
     SL_ASSIGN_OR_RETURN(tensors_[name],
                         LoadTensor(backend_, stored, DType::kF32));
+    if (noise_ == 0) continue;
+    SL_ASSIGN_OR_RETURN(std::vector<float> values, ToF32(stored));
+    AddNoise(noise_, stream, &values);
+    SL_RETURN_IF_ERROR(Upload(backend_, values, tensors_[name].view()));
   }
   if (adapter_ == nullptr) return absl::OkStatus();
   const BaseTensorFinder base = [this](const std::string& name) {

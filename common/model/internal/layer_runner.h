@@ -27,13 +27,18 @@
 
 namespace sinklora::internal {
 
+// values[i] times a random factor within 1 +- `noise`, a function of i and
+// `stream`.
+void AddNoise(double noise, uint64_t stream, std::vector<float>* values);
+
 class LayerRunner {
  public:
   // For sequences of `tokens` tokens from position 0, in f32. `adapter` may be
-  // null; its RoPE factor holds where it has one.
+  // null; its RoPE factor holds where it has one. Weights of `files` are used
+  // times a random factor within 1 +- `noise`; 0: as they are.
   static absl::StatusOr<std::unique_ptr<LayerRunner>> Create(
       kernels::Backend* backend, const ModelFiles* files,
-      const PeftAdapter* adapter, int64_t tokens);
+      const PeftAdapter* adapter, int64_t tokens, double noise = 0);
 
   // All vectors are [tokens, hidden], row-major.
   absl::StatusOr<std::vector<float>> Embed(std::span<const int32_t> ids);
@@ -45,8 +50,12 @@ class LayerRunner {
 
  private:
   LayerRunner(kernels::Backend* backend, const ModelFiles* files,
-              const PeftAdapter* adapter, int64_t tokens)
-      : backend_(backend), files_(files), adapter_(adapter), tokens_(tokens) {}
+              const PeftAdapter* adapter, int64_t tokens, double noise)
+      : backend_(backend),
+        files_(files),
+        adapter_(adapter),
+        tokens_(tokens),
+        noise_(noise) {}
   const LlamaConfig& config() const { return files_->config(); }
   absl::Status Init();
   // Tensors whose names start with `prefix`, in place of those before.
@@ -58,6 +67,7 @@ class LayerRunner {
   const ModelFiles* const files_;
   const PeftAdapter* const adapter_;
   const int64_t tokens_;
+  const double noise_;
   RopeTable rope_;
   DeviceTensor positions_;
   std::map<std::string, DeviceTensor> tensors_;
