@@ -73,14 +73,15 @@ absl::Status VocabTokenizer::EncodePart(std::string_view text, Start start,
 absl::StatusOr<std::string> VocabTokenizer::Decode(
     std::span<const int32_t> ids) const {
   std::string text;
-  LeadingSpaceStripper stripper(leading_space());
+  LeadingSpaceStripper stripper(*this);
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= vocab_size()) {
       return absl::InvalidArgumentError(
           fmt::format("token id {} at position {} is outside [0, {})", ids[i],
                       i, vocab_size()));
     }
-    text += stripper.Strip(vocabulary_.token_bytes[ids[i]]);
+    text += stripper.Strip(vocabulary_.token_bytes[ids[i]],
+                           KeepsLeadingSpace(ids[i]));
   }
   return text;
 }

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/text/added_tokens.h"
@@ -29,6 +30,7 @@ struct Vocabulary {
   std::vector<std::string> token_bytes;
   StringMap<int32_t> special_ids;
   LeadingSpace leading_space = LeadingSpace::kKept;
+  absl::flat_hash_set<int32_t> keep_leading_space;
   // Looked for in the text as it is, and then in the normalized parts between.
   AddedTokenMatcher raw_tokens;
   AddedTokenMatcher normalized_tokens;
@@ -41,6 +43,9 @@ class VocabTokenizer : public Tokenizer {
   absl::StatusOr<std::string> Decode(std::span<const int32_t> ids) const final;
   std::string TokenBytes(int32_t id) const final;
   LeadingSpace leading_space() const final { return vocabulary_.leading_space; }
+  bool KeepsLeadingSpace(int32_t id) const final {
+    return vocabulary_.keep_leading_space.contains(id);
+  }
   int32_t vocab_size() const final {
     return static_cast<int32_t>(vocabulary_.token_bytes.size());
   }
