@@ -157,8 +157,9 @@ absl::Status PrepareProcess() {
   const sigset_t signals = StopSignals();
   const int mask_error = pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   if (mask_error != 0) return SystemError(mask_error, "block stop signals");
-  if (signal(SIGPIPE, SIG_IGN) == SIG_ERR) {
-    return SystemError(errno, "ignore SIGPIPE");
+  if (signal(SIGPIPE, SIG_IGN) == SIG_ERR ||
+      signal(SIGXFSZ, SIG_IGN) == SIG_ERR) {
+    return SystemError(errno, "ignore SIGPIPE and SIGXFSZ");
   }
   rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {

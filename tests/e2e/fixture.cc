@@ -63,8 +63,20 @@ std::string ClusterTest::Scratch(const std::string& name) const {
   return JoinPath(cluster_->scratch(), name);
 }
 
+std::vector<std::string> ClusterTest::FilesOf(
+    Part part, const std::string& directory) const {
+  const auto files =
+      ListFilesRecursive(JoinPath(cluster_->data_dir(part), directory));
+  EXPECT_THAT(files, IsOk());
+  return files.value_or(std::vector<std::string>());
+}
+
 void ClusterTest::StartWithData(const Cluster::Options& options) {
   ASSERT_OK_AND_ASSIGN(cluster_, Cluster::Start(options));
+  AddData();
+}
+
+void ClusterTest::AddData() {
   ASSERT_THAT(WriteTextDocuments(Scratch("text"), 16), IsOk());
   ASSERT_THAT(WriteSmallModel(Scratch("model")), IsOk());
   ASSERT_THAT(cluster_->CliJson({"model", "import", "tiny", Scratch("model")}),

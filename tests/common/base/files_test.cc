@@ -7,6 +7,7 @@
 
 #include <filesystem>
 
+#include "common/base/status.h"
 #include "tests/testing/matchers.h"
 
 namespace sinklora {
@@ -87,9 +88,10 @@ TEST_F(FilesTest, FullDiskIsResourceExhausted) {
   ASSERT_GE(fd, 0);
   ASSERT_EQ(dup2(full, fd), fd);
   close(full);
-  EXPECT_THAT(
-      writer->Append("x"),
-      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr(Path("f"))));
+  const absl::Status status = writer->Append("x");
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kResourceExhausted,
+                               HasSubstr(Path("f"))));
+  EXPECT_EQ(GetErrorDetail(status).reason, "DISK_FULL");
   writer.reset();
   EXPECT_THAT(Files(), IsEmpty());
 }
