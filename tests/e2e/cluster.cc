@@ -108,7 +108,13 @@ absl::Status Cluster::StartSecondWorker() {
            "--cache-dir=" + JoinPath(dir_->path(), "worker-2"),
            "--trainer=" + addresses_.at(Part::kTrainer),
            "--curator=" + addresses_.at(Part::kCurator), "--worker-id=e2e-2"}));
-  return second_worker_->WaitForLine("listening on", kPatienceSeconds).status();
+  SL_ASSIGN_OR_RETURN(
+      const std::string line,
+      second_worker_->WaitForLine("listening on", kPatienceSeconds));
+  const size_t begin = line.find("http://") + 7;
+  second_worker_metrics_address_ =
+      line.substr(begin, line.find('/', begin) - begin);
+  return absl::OkStatus();
 }
 
 std::vector<std::string> Cluster::CliArguments(

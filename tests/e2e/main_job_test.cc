@@ -137,14 +137,35 @@ TEST_F(MainJobTest, ErrorsNameTheirCause) {
 }
 
 TEST_F(MainJobTest, TwoWorkersRunEachJobOnce) {
-  ASSERT_NO_FATAL_FAILURE(StartWithData());
+  constexpr int64_t kSteps = 300;
+  const auto steps = [](const std::string& metrics_address) {
+    return MetricAt(metrics_address,
+                    "sinklora_worker_step_duration_seconds_count")
+        .value_or(-1);
+  };
+  ASSERT_NO_FATAL_FAILURE(StartWithData(
+      {.lease_ttl_seconds = 300,
+       .parts = {Part::kTrainer, Part::kCurator, Part::kWorker}}));
+  const std::string first_worker = cluster_->metrics_address(Part::kWorker);
+  // The first worker stands still in the middle of its job, and so the other
+  // one must do the second.
+  ASSERT_OK_AND_ASSIGN(const std::string one, Submit("one", kSteps, 0));
+  ASSERT_TRUE(
+      WaitUntil(kPatienceSeconds, [&] { return steps(first_worker) > 0; }));
+  cluster_->process(Part::kWorker)->Signal(SIGSTOP);
   ASSERT_THAT(cluster_->StartSecondWorker(), IsOk());
-  ASSERT_OK_AND_ASSIGN(const std::string one, Submit("one", 20, 0));
-  ASSERT_OK_AND_ASSIGN(const std::string two, Submit("two", 20, 0));
-  for (const std::string& name : {one, two}) {
-    ASSERT_OK_AND_ASSIGN(const auto job, WaitForSuccess(name));
-    EXPECT_EQ(job["attempt"], 1) << job.dump();
-  }
+  const std::string second_worker = cluster_->second_worker_metrics_address();
+  ASSERT_OK_AND_ASSIGN(const std::string two, Submit("two", kSteps, 0));
+  ASSERT_OK_AND_ASSIGN(const auto second_job, WaitForSuccess(two));
+  EXPECT_EQ(second_job["attempt"], 1) << second_job.dump();
+  ASSERT_OK_AND_ASSIGN(const auto waiting, Job(one));
+  EXPECT_EQ(waiting["state"], "JOB_STATE_RUNNING") << "ended before the stop";
+  cluster_->process(Part::kWorker)->Signal(SIGCONT);
+  ASSERT_OK_AND_ASSIGN(const auto first_job, WaitForSuccess(one));
+  EXPECT_EQ(first_job["attempt"], 1) << first_job.dump();
+  // Each did one job, every step of it once.
+  EXPECT_EQ(steps(first_worker), kSteps);
+  EXPECT_EQ(steps(second_worker), kSteps);
   // The same spec and seed, so the same bytes.
   ASSERT_OK_AND_ASSIGN(const auto first, Export("one"));
   ASSERT_OK_AND_ASSIGN(const auto second, Export("two"));
