@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "common/base/status.h"
 #include "common/text/tokenizer.h"
 #include "common/weights/model_files.h"
@@ -19,10 +21,13 @@ using registry::v1::Model;
 // below called it; and where we staged it is nobody's business.
 absl::Status AsUploadError(const absl::Status& status, const std::string& dir) {
   std::string message(status.message());
-  for (const std::string& prefix : {dir + "/", dir}) {
-    for (size_t at = message.find(prefix); at != std::string::npos;
-         at = message.find(prefix, at)) {
-      message.erase(at, prefix.size());
+  // "DIR/config.json: ...", "DIR: config.json: ...", "DIR has no ...".
+  const std::pair<std::string, std::string> replacements[] = {
+      {dir + "/", ""}, {dir + ": ", ""}, {dir, "the directory"}};
+  for (const auto& [staged, shown] : replacements) {
+    for (size_t at = message.find(staged); at != std::string::npos;
+         at = message.find(staged, at)) {
+      message.replace(at, staged.size(), shown);
     }
   }
   const ErrorDetail detail = GetErrorDetail(status);

@@ -106,36 +106,6 @@ TEST_F(MainJobTest, CurateTuneEvaluateServeExport) {
   EXPECT_GE(exported["files"], 4);
 }
 
-TEST_F(MainJobTest, ErrorsNameTheirCause) {
-  ASSERT_NO_FATAL_FAILURE(StartWithData());
-  const auto expect = [this](const std::vector<std::string>& arguments,
-                             int exit_code, const std::string& text) {
-    ASSERT_OK_AND_ASSIGN(const auto result, cluster_->Cli(arguments));
-    EXPECT_EQ(result.exit_code, exit_code) << result.err;
-    EXPECT_THAT(result.err, HasSubstr(text));
-  };
-  expect({"generate", "--model", "nobody", "--prompt", "x"}, 3, "nobody");
-  expect({"generate", "--model", "tiny", "--prompt", std::string(2000, 'x')}, 2,
-         "64");
-  expect({"generate", "--model", "tiny", "--prompt", "x", "--cache", "h2o",
-          "--cache-budget-tokens", "0", "--max-tokens", "8"},
-         2, "budget");
-  expect({"train", "show", "job-000000000000"}, 3, "job-000000000000");
-  expect({"train", "submit", "--model", "tiny", "--dataset", "nothing",
-          "--output", "o", "--steps", "1"},
-         3, "nothing");
-  expect({"train", "submit", "--model", "tiny", "--dataset", "set", "--output",
-          "o", "--steps", "0"},
-         2, "steps");
-  ASSERT_THAT(WriteFileAtomic(Scratch("bad.jsonl"),
-                              "{\"instruction\": \"a\", \"output\": \"b\"}\n"
-                              "{broken\n"),
-              IsOk());
-  expect({"dataset", "import", "bad", Scratch("bad.jsonl")}, 2, "bad.jsonl");
-  ASSERT_OK_AND_ASSIGN(const auto names, cluster_->CliJson({"train", "list"}));
-  EXPECT_EQ(names["jobs"].size(), 0u);
-}
-
 TEST_F(MainJobTest, TwoWorkersRunEachJobOnce) {
   constexpr int64_t kSteps = 300;
   const auto steps = [](const std::string& metrics_address) {
