@@ -86,10 +86,9 @@ TEST(LongLoraTest, ItsFilesAreTheAdapterTheyWereMadeFrom) {
   EXPECT_TRUE(adapter.lora_a == golden.adapter.lora_a);
   EXPECT_TRUE(adapter.lora_b == golden.adapter.lora_b);
   EXPECT_TRUE(adapter.full == golden.adapter.full);
-  EXPECT_THAT(adapter.modules_to_save,
-              ::testing::UnorderedElementsAre("embed_tokens", "input_layernorm",
-                                              "post_attention_layernorm",
-                                              "norm"));
+  EXPECT_THAT(adapter.modules_to_save, ::testing::UnorderedElementsAre(
+                                           "embed_tokens", "input_layernorm",
+                                           "post_attention_layernorm", "norm"));
 }
 
 // Every golden adapter changes the logits by far more than the tolerance.
