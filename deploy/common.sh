@@ -15,6 +15,13 @@ BUILD_PACKAGES=(
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 
+# And what fuzzing needs: tests/fuzz/run.sh.
+FUZZ_PACKAGES=(
+  clang-14 libclang-rt-14-dev cmake ninja-build pkg-config
+  libabsl-dev libpcre2-dev nlohmann-json3-dev libspdlog-dev libfmt-dev
+  libssl-dev
+)
+
 step() { printf '\n\033[1m[%s] %s\033[0m\n' "$(date +%H:%M:%S)" "$*"; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 

@@ -42,8 +42,8 @@ class ServedModel {
  public:
   // `adapter` may be null; `context_tokens` 0 takes the adapter's, or the
   // base's own. A longer context than the base's scales RoPE linearly. Applies
-  // LoRA as base product + low-rank product; tuned embedding and norms replace
-  // the base's.
+  // LoRA as base product + low-rank product, DoRA by rescaling their sum; tuned
+  // embedding, norms and head replace the base's.
   static absl::StatusOr<std::shared_ptr<ServedModel>> Create(
       std::shared_ptr<BaseWeights> weights, const PeftAdapter* adapter,
       int64_t context_tokens);

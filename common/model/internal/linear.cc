@@ -26,12 +26,14 @@ absl::Status LinearForward(kernels::Backend* backend, const LinearWeights& w,
   const TensorView down = Narrow(scratch.down, x.shape[0], w.rank());
   SL_RETURN_IF_KERNEL_ERROR(backend->MatMul(
       {.a = x, .b = w.lora_a, .out = down, .transpose_b = true}));
-  return ToAbsl(backend->MatMul({.a = down,
-                                 .b = w.lora_b,
-                                 .out = out,
-                                 .transpose_b = true,
-                                 .alpha = w.lora_scale,
-                                 .beta = 1.0f}));
+  SL_RETURN_IF_KERNEL_ERROR(backend->MatMul({.a = down,
+                                             .b = w.lora_b,
+                                             .out = out,
+                                             .transpose_b = true,
+                                             .alpha = w.lora_scale,
+                                             .beta = 1.0f}));
+  if (w.row_scale.empty()) return absl::OkStatus();
+  return ToAbsl(backend->ScaleColumns({.x = out, .factors = w.row_scale}));
 }
 
 absl::Status LinearBackward(kernels::Backend* backend, const LinearWeights& w,

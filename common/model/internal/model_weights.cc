@@ -22,25 +22,6 @@ NormWeights BindNorm(const WeightSource& source, const std::string& tensor) {
   return {source.value(tensor), source.gradient(tensor)};
 }
 
-LayerWeights BindLayer(const WeightSource& source, int64_t layer) {
-  const auto linear = [&](const char* module) {
-    return BindLinear(source, LayerTensor(layer, module));
-  };
-  LayerWeights out;
-  out.attention_norm =
-      BindNorm(source, LayerTensor(layer, "input_layernorm.weight"));
-  out.q = linear("self_attn.q_proj");
-  out.k = linear("self_attn.k_proj");
-  out.v = linear("self_attn.v_proj");
-  out.o = linear("self_attn.o_proj");
-  out.mlp_norm =
-      BindNorm(source, LayerTensor(layer, "post_attention_layernorm.weight"));
-  out.gate = linear("mlp.gate_proj");
-  out.up = linear("mlp.up_proj");
-  out.down = linear("mlp.down_proj");
-  return out;
-}
-
 }  // namespace
 
 std::string LayerTensor(int64_t layer, std::string_view suffix) {
@@ -59,6 +40,25 @@ bool IsNorm(std::string_view tensor_name) {
 
 bool IsEmbedding(std::string_view tensor_name) {
   return tensor_name == kEmbeddingTensor;
+}
+
+LayerWeights BindLayer(const WeightSource& source, int64_t layer) {
+  const auto linear = [&](const char* module) {
+    return BindLinear(source, LayerTensor(layer, module));
+  };
+  LayerWeights out;
+  out.attention_norm =
+      BindNorm(source, LayerTensor(layer, "input_layernorm.weight"));
+  out.q = linear("self_attn.q_proj");
+  out.k = linear("self_attn.k_proj");
+  out.v = linear("self_attn.v_proj");
+  out.o = linear("self_attn.o_proj");
+  out.mlp_norm =
+      BindNorm(source, LayerTensor(layer, "post_attention_layernorm.weight"));
+  out.gate = linear("mlp.gate_proj");
+  out.up = linear("mlp.up_proj");
+  out.down = linear("mlp.down_proj");
+  return out;
 }
 
 ModelWeights BindWeights(const LlamaConfig& config,
