@@ -108,20 +108,17 @@ std::string Replaced(std::string text, const std::string& from,
 TEST_F(BadInputTest, Models) {
   const std::string config = "config.json";
   const std::string weights = "model.safetensors";
-  ASSERT_OK_AND_ASSIGN(const int64_t weight_bytes,
-                       FileSize(Scratch("model/" + weights)));
   ExpectModelRefusal(weights,
                      [](const std::string& bytes) {
                        return bytes.substr(0, bytes.size() - 100);
                      },
                      {weights, "tensor 'model.", "data_offsets", "bytes"});
-  ExpectModelRefusal(weights,
-                     [](std::string bytes) {
-                       return bytes.replace(0, 8,
-                                            "\xff\xff\xff\xff\xff\xff\xff\x7f");
-                     },
-                     {weights, "header length 9223372036854775807",
-                      std::to_string(weight_bytes)});
+  ExpectModelRefusal(
+      weights,
+      [](std::string bytes) {
+        return bytes.replace(0, 8, "\xff\xff\xff\xff\xff\xff\xff\x7f");
+      },
+      {weights, "header length 9223372036854775807", "limit of 100000000"});
   ExpectModelRefusal(weights,
                      [](std::string bytes) {
                        return Replaced(std::move(bytes), "model.norm.weight",
