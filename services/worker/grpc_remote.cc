@@ -3,6 +3,7 @@
 
 #include <limits>
 #include <utility>
+#include <vector>
 
 #include "common/base/files.h"
 #include "common/base/mutex.h"
@@ -10,6 +11,7 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/file_transfer.h"
 #include "common/rpc/status_translation.h"
+#include "common/rpc/upload_receiver.h"
 #include "services/worker/remote.h"
 #include "sinklora/curator/v1/curator_service.grpc.pb.h"
 #include "sinklora/registry/v1/registry_service.grpc.pb.h"
@@ -58,17 +60,22 @@ class Connection {
   std::shared_ptr<typename Service::Stub> stub_ ABSL_GUARDED_BY(mutex_);
 };
 
-// Sends `header`, then every file below `dir` (none when it is empty).
+// Sends `header` with the size of what follows, then every file below `dir`
+// (none when it is empty).
 template <typename Request, typename Header, typename Writer>
 absl::Status SendUpload(const Header& header, const std::string& dir,
                         const Cancellation* cancellation, Writer* writer) {
   Request request;
   *request.mutable_header() = header;
+  std::vector<std::string> paths;
+  if (!dir.empty()) {
+    SL_ASSIGN_OR_RETURN(paths, ListFilesRecursive(dir));
+    SL_ASSIGN_OR_RETURN(*request.mutable_header()->mutable_size(),
+                        MeasureFiles(dir, paths));
+  }
   if (!writer->Write(request)) {
     return absl::UnavailableError("the stream was cut");
   }
-  if (dir.empty()) return absl::OkStatus();
-  SL_ASSIGN_OR_RETURN(const auto paths, ListFilesRecursive(dir));
   return SendFiles(dir, paths, [&](common::v1::FileChunk chunk) {
     Request part;
     *part.mutable_chunk() = std::move(chunk);
