@@ -59,7 +59,16 @@ absl::Status JobManager::Load() {
     record.lease_deadline_micros = LeaseDeadline();
     options_.metrics->AddJobs(record.job.state(), 1);
     order_of_[record.job.name()] = record.order;
-    if (!IsTerminal(record.job.state())) active_.insert(record.order);
+    if (!IsTerminal(record.job.state())) {
+      active_.insert(record.order);
+      const absl::Status reserved = ReserveOutput(record.job);
+      // An import took the name before names were reserved. The job may go on;
+      // its result is refused, or the name is free again by then.
+      if (!reserved.ok()) {
+        LogWarning("job {}: {}", record.job.name(),
+                   std::string(reserved.message()));
+      }
+    }
     next_order_ = record.order + 1;
     jobs_[record.order] = std::move(record);
   }
@@ -102,6 +111,7 @@ void JobManager::Publish(const JobRecord& record) {
             record.job.state_reason());
     if (IsTerminal(after)) {
       active_.erase(record.order);
+      ReleaseOutput(record.job);
       options_.metrics->JobEnded(after);
       options_.metrics->RemoveJob(record.job.name());
     }
@@ -109,26 +119,26 @@ void JobManager::Publish(const JobRecord& record) {
   changed_.NotifyAll();
 }
 
-absl::Status JobManager::CheckOutputFree(const TrainingSpec& spec) {
-  const bool lora = spec.mode() == trainer::v1::TUNING_MODE_LORA;
-  const std::string& name = spec.output_name();
-  std::string holder;
-  if (lora ? options_.registry->GetAdapter(name).ok()
-           : options_.registry->GetModel(name).ok()) {
-    holder = lora ? "an adapter" : "a model";
-  }
-  for (const int64_t order : active_) {
-    const TrainingJob& other = jobs_.at(order).job;
-    if (other.resolved().output_name() == name &&
-        other.resolved().mode() == spec.mode()) {
-      holder = "the result of job " + other.name();
-    }
-  }
-  if (holder.empty()) return absl::OkStatus();
+absl::Status JobManager::ReserveOutput(const TrainingJob& job) {
+  const std::string& name = job.resolved().output_name();
+  const absl::Status reserved =
+      job.resolved().mode() == trainer::v1::TUNING_MODE_LORA
+          ? options_.registry->ReserveAdapterName(name, job.name())
+          : options_.registry->ReserveModelName(name, job.name());
+  if (!absl::IsAlreadyExists(reserved)) return reserved;
   return MakeError(
       absl::StatusCode::kAlreadyExists,
-      fmt::format("spec.output_name is {}, which is {}", name, holder),
+      fmt::format("spec.output_name: {}", std::string(reserved.message())),
       {"OUTPUT_NAME_TAKEN", {{"name", name}}});
+}
+
+void JobManager::ReleaseOutput(const TrainingJob& job) {
+  const std::string& name = job.resolved().output_name();
+  if (job.resolved().mode() == trainer::v1::TUNING_MODE_LORA) {
+    options_.registry->ReleaseAdapterName(name, job.name());
+  } else {
+    options_.registry->ReleaseModelName(name, job.name());
+  }
 }
 
 absl::StatusOr<TrainingJob> JobManager::Plan(const TrainingSpec& spec) {
@@ -167,7 +177,6 @@ absl::StatusOr<TrainingJob> JobManager::CreateJob(
   MutexLock lock(&mutex_);
   SL_ASSIGN_OR_RETURN(auto seen, replay());
   if (seen) return *std::move(seen);
-  SL_RETURN_IF_ERROR(CheckOutputFree(planned.resolved()));
   // The model may have been deleted while the curator was asked.
   SL_RETURN_IF_ERROR(
       options_.registry->GetModel(planned.resolved().base_model()).status());
@@ -182,7 +191,12 @@ absl::StatusOr<TrainingJob> JobManager::CreateJob(
   requests_.Record(kMethod, request.request_id(), fingerprint,
                    change.job().SerializeAsString(), &change.batch());
   const TrainingJob job = change.job();
-  SL_RETURN_IF_ERROR(InsertJob(std::move(change)));
+  SL_RETURN_IF_ERROR(ReserveOutput(job));
+  const absl::Status inserted = InsertJob(std::move(change));
+  if (!inserted.ok()) {
+    ReleaseOutput(job);
+    return inserted;
+  }
   return job;
 }
 

@@ -129,8 +129,9 @@ class JobManager {
   absl::Status Apply(JobChange change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The second half of Apply, for a batch that was written elsewhere.
   void Publish(const JobRecord& record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status CheckOutputFree(const trainer::v1::TrainingSpec& spec)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // While a job is active, its output name is reserved in the registry.
+  absl::Status ReserveOutput(const trainer::v1::TrainingJob& job);
+  void ReleaseOutput(const trainer::v1::TrainingJob& job);
   // Everything of a job but its name, for a resolved spec.
   absl::StatusOr<trainer::v1::TrainingJob> Plan(
       const trainer::v1::TrainingSpec& spec);

@@ -47,6 +47,7 @@ struct Registry::Kind<Model> {
   static constexpr char kDelete[] = "DeleteModel";
   static constexpr char kUnknown[] = "MODEL_NOT_FOUND";
   static auto& Map(Registry* r) { return r->models_; }
+  static auto& Reserved(Registry* r) { return r->reserved_models_; }
   static std::string Dir(const ArtifactStore& a, const std::string& digest) {
     return a.ModelDir(digest);
   }
@@ -60,6 +61,7 @@ struct Registry::Kind<Adapter> {
   static constexpr char kDelete[] = "DeleteAdapter";
   static constexpr char kUnknown[] = "ADAPTER_NOT_FOUND";
   static auto& Map(Registry* r) { return r->adapters_; }
+  static auto& Reserved(Registry* r) { return r->reserved_adapters_; }
   static std::string Dir(const ArtifactStore& a, const std::string& digest) {
     return a.AdapterDir(digest);
   }
@@ -91,6 +93,63 @@ absl::Status Registry::Load() {
 }
 
 template <typename Artefact>
+absl::Status Registry::CheckNotReserved(const std::string& name) {
+  using K = Kind<Artefact>;
+  const auto it = K::Reserved(this).find(name);
+  if (it == K::Reserved(this).end()) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kAlreadyExists,
+                   fmt::format("{} name {} is reserved for the result of job "
+                               "{}, which has not ended",
+                               K::kNoun, name, it->second),
+                   {"NAME_RESERVED", {{"name", name}, {"job", it->second}}});
+}
+
+template <typename Artefact>
+absl::Status Registry::Reserve(const std::string& name,
+                               const std::string& job) {
+  using K = Kind<Artefact>;
+  MutexLock lock(&mutex_);
+  const auto it = K::Map(this).find(name);
+  if (it != K::Map(this).end()) {
+    return MakeError(
+        absl::StatusCode::kAlreadyExists,
+        fmt::format("{} {} exists", K::kNoun, name),
+        {"NAME_TAKEN", {{"name", name}, {"digest", it->second.digest()}}});
+  }
+  SL_RETURN_IF_ERROR(CheckNotReserved<Artefact>(name));
+  K::Reserved(this)[name] = job;
+  return absl::OkStatus();
+}
+
+template <typename Artefact>
+void Registry::Release(const std::string& name, const std::string& job) {
+  MutexLock lock(&mutex_);
+  auto& reserved = Kind<Artefact>::Reserved(this);
+  const auto it = reserved.find(name);
+  if (it != reserved.end() && it->second == job) reserved.erase(it);
+}
+
+absl::Status Registry::ReserveAdapterName(const std::string& name,
+                                          const std::string& job) {
+  return Reserve<Adapter>(name, job);
+}
+
+absl::Status Registry::ReserveModelName(const std::string& name,
+                                        const std::string& job) {
+  return Reserve<Model>(name, job);
+}
+
+void Registry::ReleaseAdapterName(const std::string& name,
+                                  const std::string& job) {
+  Release<Adapter>(name, job);
+}
+
+void Registry::ReleaseModelName(const std::string& name,
+                                const std::string& job) {
+  Release<Model>(name, job);
+}
+
+template <typename Artefact>
 absl::StatusOr<std::optional<Artefact>> Registry::FindImported(
     const std::string& request_id, const std::string& fingerprint,
     const std::string& name, const std::string& digest) {
@@ -102,7 +161,10 @@ absl::StatusOr<std::optional<Artefact>> Registry::FindImported(
     return std::optional<Artefact>(std::move(stored));
   }
   const auto it = K::Map(this).find(name);
-  if (it == K::Map(this).end()) return std::optional<Artefact>();
+  if (it == K::Map(this).end()) {
+    SL_RETURN_IF_ERROR(CheckNotReserved<Artefact>(name));
+    return std::optional<Artefact>();
+  }
   if (it->second.digest() == digest) return std::optional(it->second);
   return NameTaken(K::kNoun, name, it->second.digest(), digest);
 }

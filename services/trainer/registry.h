@@ -43,9 +43,21 @@ class Registry {
   static absl::StatusOr<std::unique_ptr<Registry>> Create(
       const Options& options);
 
+  // Keeps an output name for what a job is going to register: imports under it
+  // are refused until it is released. kAlreadyExists (reason NAME_TAKEN or
+  // NAME_RESERVED) when something has it, or another job. Not durable: the
+  // owner of the jobs reserves again after a restart.
+  absl::Status ReserveAdapterName(const std::string& name,
+                                  const std::string& job);
+  absl::Status ReserveModelName(const std::string& name,
+                                const std::string& job);
+  // Nothing happens when `job` has not reserved `name`.
+  void ReleaseAdapterName(const std::string& name, const std::string& job);
+  void ReleaseModelName(const std::string& name, const std::string& job);
+
   // Uploads that lie in `staged_dir`. The same request_id, or the same name
   // and content, returns what is stored. kAlreadyExists for a name that holds
-  // other content, kNotFound for an unknown base model.
+  // other content or is reserved, kNotFound for an unknown base model.
   absl::StatusOr<registry::v1::Model> ImportModel(
       const registry::v1::ImportModelHeader& header,
       const std::string& staged_dir, const FileInfos& files);
@@ -90,6 +102,13 @@ class Registry {
   template <typename Artefact>
   struct Kind;
   template <typename Artefact>
+  absl::Status Reserve(const std::string& name, const std::string& job);
+  template <typename Artefact>
+  void Release(const std::string& name, const std::string& job);
+  template <typename Artefact>
+  absl::Status CheckNotReserved(const std::string& name)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  template <typename Artefact>
   absl::StatusOr<Artefact> Get(const std::string& name);
   template <typename Artefact>
   absl::StatusOr<std::vector<Artefact>> Page(int page_size,
@@ -131,6 +150,9 @@ class Registry {
   std::map<std::string, registry::v1::Model> models_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, registry::v1::Adapter> adapters_
       ABSL_GUARDED_BY(mutex_);
+  // Name to the job that reserved it.
+  std::map<std::string, std::string> reserved_models_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::string> reserved_adapters_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace sinklora::trainer

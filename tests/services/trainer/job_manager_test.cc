@@ -274,6 +274,36 @@ TEST_F(JobManagerTest, CreateRefusesWhatIsMissingOrTaken) {
   EXPECT_EQ(list.jobs_size(), 1);
 }
 
+TEST_F(JobManagerTest, NobodyTakesTheOutputNameOfAnActiveJob) {
+  const auto job = Submit("tuned");
+  for (int i = 0; i < 2; ++i) {
+    const absl::Status refused =
+        ImportAdapter("tuned", NextRequestId(), *StageAdapter(0.25f)).status();
+    EXPECT_THAT(refused,
+                StatusIs(StatusCode::kAlreadyExists, HasSubstr(job.name())));
+    EXPECT_EQ(ReasonOf(refused), "NAME_RESERVED");
+    EXPECT_EQ(CountDirs("adapters"), 0);
+    Reopen();  // still so after a restart
+  }
+  // Of a model there may be one: it is another kind of name.
+  EXPECT_OK(ImportModel("tuned", NextRequestId(), *StageModel(2)));
+  ASSERT_OK(Finish(Lease(), v1::JOB_STATE_SUCCEEDED));
+  ASSERT_OK_AND_ASSIGN(const auto adapter, registry_->GetAdapter("tuned"));
+  EXPECT_EQ(adapter.source_job(), job.name());
+
+  // A job that ended without a result gives the name back.
+  const auto cancelled = Submit("other");
+  ASSERT_OK(Cancel(cancelled.name(), NextRequestId()));
+  EXPECT_OK(ImportAdapter("other", NextRequestId(), *StageAdapter(0.25f)));
+  // And so does one that was never made.
+  store_->FailWrite(1);
+  v1::CreateTrainingJobRequest create;
+  *create.mutable_spec() = Spec("third");
+  create.set_request_id(NextRequestId());
+  EXPECT_FALSE(jobs_->CreateJob(create).ok());
+  EXPECT_OK(ImportAdapter("third", NextRequestId(), *StageAdapter(0.25f)));
+}
+
 TEST_F(JobManagerTest, ListsNewestFirstInPages) {
   std::vector<std::string> names;
   for (const char* output : {"a", "b", "c"}) {
