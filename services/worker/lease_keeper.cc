@@ -47,6 +47,7 @@ void LeaseKeeper::Report(const trainer::v1::TrainingMetrics& metrics) {
 void LeaseKeeper::ReportPlan(const trainer::v1::ResolvedPlan& plan) {
   MutexLock lock(&mutex_);
   plan_ = plan;
+  ++plan_reports_;
   wake_.NotifyAll();
 }
 
@@ -91,6 +92,7 @@ absl::Status LeaseKeeper::Renew() {
   MutexLock send_lock(&send_mutex_);
   trainer::v1::HeartbeatRequest request;
   *request.mutable_lease() = lease_;
+  int64_t sent_plan = 0;
   {
     MutexLock lock(&mutex_);
     if (cause_ == StopCause::kLeaseLost) {
@@ -100,6 +102,7 @@ absl::Status LeaseKeeper::Renew() {
     }
     request.mutable_metrics()->Assign(pending_.begin(), pending_.end());
     if (plan_) *request.mutable_plan() = *plan_;
+    sent_plan = plan_reports_;
   }
   const int64_t sent_micros = clock_->MonotonicMicros();
   const auto response =
@@ -109,7 +112,8 @@ absl::Status LeaseKeeper::Renew() {
   if (response.ok()) {
     renewed_micros_ = sent_micros;
     pending_.erase(pending_.begin(), pending_.begin() + request.metrics_size());
-    plan_.reset();
+    // One that was reported while this was on its way has yet to be sent.
+    if (plan_reports_ == sent_plan) plan_.reset();
     if (response->cancel_requested()) {
       Raise(StopCause::kCancelRequested, "a cancel was requested");
     }

@@ -77,6 +77,7 @@ class LeaseKeeper {
   int64_t renewed_micros_ ABSL_GUARDED_BY(mutex_);
   std::vector<trainer::v1::TrainingMetrics> pending_ ABSL_GUARDED_BY(mutex_);
   std::optional<trainer::v1::ResolvedPlan> plan_ ABSL_GUARDED_BY(mutex_);
+  int64_t plan_reports_ ABSL_GUARDED_BY(mutex_) = 0;
   Cancellation interrupt_;
   Cancellation lost_;
   std::thread thread_;  // last: it uses everything above

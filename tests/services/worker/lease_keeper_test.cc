@@ -26,7 +26,9 @@ class HeartbeatSink final : public Remote {
     MutexLock lock(&mutex_);
     ++calls_;
     changed_.NotifyAll();
+    while (held_) changed_.Wait(&mutex_);
     if (!answer_.ok()) return answer_;
+    if (request.has_plan()) plans_.push_back(request.plan().sink_tokens());
     for (const auto& metrics : request.metrics()) {
       steps_.push_back(metrics.step());
     }
@@ -43,14 +45,28 @@ class HeartbeatSink final : public Remote {
     MutexLock lock(&mutex_);
     cancel_ = true;
   }
+  void WaitUntilCalled() {
+    MutexLock lock(&mutex_);
+    while (calls_ == 0) changed_.Wait(&mutex_);
+  }
   void WaitForCalls(int more) {
     MutexLock lock(&mutex_);
     const int wanted = calls_ + more;
     while (calls_ < wanted) changed_.Wait(&mutex_);
   }
+  // While held, calls have arrived and are not answered.
+  void Hold(bool held) {
+    MutexLock lock(&mutex_);
+    held_ = held;
+    changed_.NotifyAll();
+  }
   std::vector<int64_t> steps() {
     MutexLock lock(&mutex_);
     return steps_;
+  }
+  std::vector<int64_t> plans() {
+    MutexLock lock(&mutex_);
+    return plans_;
   }
 
   absl::StatusOr<trainer::v1::LeaseJobResponse> LeaseJob(
@@ -89,7 +105,9 @@ class HeartbeatSink final : public Remote {
   CondVar changed_;
   absl::Status answer_;
   bool cancel_ = false;
+  bool held_ = false;
   int calls_ = 0;
+  std::vector<int64_t> plans_;
   std::vector<int64_t> steps_;
 };
 
@@ -137,6 +155,25 @@ TEST_F(LeaseKeeperTest, KeepsMeasurementsThroughAnOutage) {
   ASSERT_OK(keeper->Flush());
   EXPECT_THAT(sink_.steps(), ElementsAre(1));
   EXPECT_EQ(keeper->cause(), StopCause::kNone);
+}
+
+TEST_F(LeaseKeeperTest, APlanReportedDuringARenewalGoesOutWithTheNext) {
+  trainer::v1::ResolvedPlan plan;
+  plan.set_sink_tokens(1);
+  sink_.Hold(true);
+  const auto keeper = Make();
+  keeper->ReportPlan(plan);
+  sink_.WaitUntilCalled();
+  // The request is on its way, with the first plan or with none.
+  plan.set_sink_tokens(2);
+  keeper->ReportPlan(plan);
+  sink_.Hold(false);
+  ASSERT_OK(keeper->Flush());
+  ASSERT_FALSE(sink_.plans().empty());
+  EXPECT_EQ(sink_.plans().back(), 2);
+  const size_t sent = sink_.plans().size();
+  ASSERT_OK(keeper->Flush());
+  EXPECT_EQ(sink_.plans().size(), sent);  // and only once
 }
 
 TEST_F(LeaseKeeperTest, GivesUpAfterTwoThirdsWithoutRenewal) {
