@@ -5,7 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <new>
 #include <set>
+#include <span>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -177,6 +180,74 @@ TEST_F(EngineTest, AnErrorEndsItsOwnRequestOnly) {
   ASSERT_OK_AND_ASSIGN(const Collected collected, Collect(good.get()));
   EXPECT_EQ(collected.ids, alone.ids);
   EXPECT_EQ(metrics_->finished(EndReason::kError)->Value(), 1);
+}
+
+// A tokenizer on a host without memory: throws when it is asked for the text of
+// the n-th token.
+class ThrowingTokenizer final : public Tokenizer {
+ public:
+  ThrowingTokenizer(const Tokenizer* tokenizer, int tokens)
+      : tokenizer_(tokenizer), tokens_left_(tokens) {}
+  absl::StatusOr<std::vector<int32_t>> Encode(
+      std::string_view text) const override {
+    return tokenizer_->Encode(text);
+  }
+  absl::StatusOr<std::string> Decode(
+      std::span<const int32_t> ids) const override {
+    return tokenizer_->Decode(ids);
+  }
+  std::string TokenBytes(int32_t id) const override {
+    if (--tokens_left_ < 0) throw std::bad_alloc();
+    return tokenizer_->TokenBytes(id);
+  }
+  bool strips_leading_space() const override {
+    return tokenizer_->strips_leading_space();
+  }
+  int32_t vocab_size() const override { return tokenizer_->vocab_size(); }
+  std::optional<int32_t> SpecialTokenId(std::string_view text) const override {
+    return tokenizer_->SpecialTokenId(text);
+  }
+
+ private:
+  const Tokenizer* const tokenizer_;
+  mutable int tokens_left_;
+};
+
+TEST_F(EngineTest, AnExceptionEndsItsOwnRequestOnly) {
+  ASSERT_OK_AND_ASSIGN(const Collected alone, Generate(Params(30)));
+  const auto target = Target();
+  const auto base = std::make_shared<LoadedBase>(*target->base);
+  base->tokenizer =
+      std::make_shared<ThrowingTokenizer>(&target->tokenizer(), 5);
+  const auto broken = std::make_shared<ServedTarget>();
+  broken->base = base;
+  broken->model = target->model;
+  ASSERT_OK_AND_ASSIGN(const auto good, Submit(Params(30)));
+  ASSERT_OK_AND_ASSIGN(GenerationRequest request,
+                       PrepareGeneration(broken, Params(30)));
+  ASSERT_OK_AND_ASSIGN(const auto bad, engine_->Submit(std::move(request)));
+  EXPECT_THAT(Collect(bad.get()),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  ASSERT_OK_AND_ASSIGN(const Collected collected, Collect(good.get()));
+  EXPECT_EQ(collected.ids, alone.ids);
+  EXPECT_EQ(metrics_->finished(EndReason::kError)->Value(), 1);
+  engine_->WaitUntilIdle();
+  EXPECT_EQ(metrics_->policy(CachePolicyKind::kFull).resident_tokens->Value(),
+            0);
+}
+
+TEST_F(EngineTest, AThrowingTaskFailsAlone) {
+  EXPECT_THAT(engine_->Run([](kernels::Backend*) -> absl::Status {
+    throw std::bad_alloc();
+  }),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(engine_->RunInternal([](kernels::Backend*) -> absl::Status {
+    throw std::runtime_error("/a/secret/path");
+  }),
+              StatusIs(absl::StatusCode::kInternal, "internal error"));
+  engine_->Post([] { throw 7; });
+  EXPECT_OK(Generate(Params(5)));
+  EXPECT_EQ(metrics_->requests_running->Value(), 0);
 }
 
 TEST_F(EngineTest, AnAbandonedRequestFreesItsSlotAndCache) {
