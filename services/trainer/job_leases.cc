@@ -201,6 +201,7 @@ absl::StatusOr<Checkpoint> JobManager::CommitCheckpoint(
         fmt::format("header.step is {} (allowed >= 1), files are {} (>= 1)",
                     header.step(), files.size()));
   }
+  SL_RETURN_IF_ERROR(CheckCheckpoint(staged_dir, files, header.step()));
   MutexLock lock(&mutex_);
   SL_ASSIGN_OR_RETURN(const JobRecord* record, Fence(header.lease()));
   const std::string name = record->job.name();
@@ -256,7 +257,18 @@ absl::Status JobManager::DropCheckpoint(const Lease& lease, int64_t step) {
 }
 
 absl::StatusOr<JobManager::StoredCheckpoint> JobManager::OpenCheckpoint(
-    const Lease& lease) {
+    const Lease& lease, int64_t broken_step) {
+  absl::Status broken;
+  if (broken_step > 0) {
+    broken = MakeError(absl::StatusCode::kDataLoss,
+                       fmt::format("checkpoint {} of job {} cannot be loaded, "
+                                   "and there is none before it",
+                                   broken_step, lease.job()),
+                       {"CHECKPOINT_BROKEN", {{"job", lease.job()}}});
+    LogError("checkpoint {} of job {} cannot be loaded by its worker",
+             broken_step, lease.job());
+    SL_RETURN_IF_ERROR(DropCheckpoint(lease, broken_step));
+  }
   std::vector<Checkpoint> checkpoints;
   {
     MutexLock lock(&mutex_);
@@ -264,7 +276,6 @@ absl::StatusOr<JobManager::StoredCheckpoint> JobManager::OpenCheckpoint(
     SL_ASSIGN_OR_RETURN(checkpoints,
                         LoadCheckpoints(options_.store, lease.job()));
   }
-  absl::Status broken;
   for (; !checkpoints.empty(); checkpoints.pop_back()) {
     StoredCheckpoint stored;
     stored.checkpoint = checkpoints.back();

@@ -90,6 +90,7 @@ class JobManager {
   // OK while `lease` is the one that holds its job: asked before an upload.
   absl::Status CheckLease(const trainer::v1::Lease& lease);
   // Files of a checkpoint lie in `staged_dir`. Keeps the last two.
+  // kInvalidArgument unless its manifest describes them.
   absl::StatusOr<trainer::v1::Checkpoint> CommitCheckpoint(
       const trainer::v1::CommitCheckpointHeader& header,
       const std::string& staged_dir, const FileInfos& files);
@@ -98,9 +99,11 @@ class JobManager {
     std::string dir;
   };
   // The last checkpoint whose files are what their hashes say; broken ones are
-  // dropped. kNotFound when there never was one, kDataLoss when all are broken.
+  // dropped, and first of all that of `broken_step` (0: none), which a worker
+  // could not load. kNotFound when there never was one, kDataLoss when all are
+  // broken.
   absl::StatusOr<StoredCheckpoint> OpenCheckpoint(
-      const trainer::v1::Lease& lease);
+      const trainer::v1::Lease& lease, int64_t broken_step = 0);
   // For SUCCEEDED the result's files lie in `staged_dir`; they are registered
   // in the write that ends the job. Repeating it with the same lease is OK.
   absl::StatusOr<trainer::v1::TrainingJob> FinishJob(

@@ -68,8 +68,9 @@ class Service final : public WorkerService::CallbackService {
                            DownloadCheckpointResponse>(
         rpc_, "DownloadCheckpoint", context, request,
         [this](const CallInfo&, const auto& req, auto* writer) -> absl::Status {
-          SL_ASSIGN_OR_RETURN(const auto stored,
-                              jobs_->OpenCheckpoint(req.lease()));
+          SL_ASSIGN_OR_RETURN(
+              const auto stored,
+              jobs_->OpenCheckpoint(req.lease(), req.broken_step()));
           std::vector<std::string> paths;
           for (const auto& file : stored.checkpoint.files()) {
             paths.push_back(file.path());

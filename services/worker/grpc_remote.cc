@@ -105,18 +105,18 @@ absl::Status Upload(const Header& header, const std::string& dir,
   return sent;
 }
 
-// Receives a stream of chunks into files below `dir`.
+// Receives a stream of chunks into files below `dir`. `response` holds the last
+// one afterwards.
 template <typename Response, typename Reader, typename Connection>
 absl::Status Download(const std::string& dir, const Cancellation* cancellation,
                       grpc::ClientContext* context, Reader* reader,
-                      Connection* connection) {
+                      Connection* connection, Response* response) {
   FileReceiver receiver(dir, std::numeric_limits<int64_t>::max());
   absl::Status accepted;
-  Response response;
-  while (accepted.ok() && reader->Read(&response)) {
+  while (accepted.ok() && reader->Read(response)) {
     accepted = cancellation->cancelled()
                    ? absl::CancelledError("the download was cancelled")
-                   : receiver.Accept(response.chunk());
+                   : receiver.Accept(response->chunk());
   }
   if (!accepted.ok()) context->TryCancel();
   const absl::Status finished = connection->Translate(reader->Finish());
@@ -167,16 +167,19 @@ class GrpcRemote final : public Remote {
         header, dir, cancellation, context.get(), writer.get(), &worker_);
   }
 
-  absl::Status DownloadCheckpoint(const trainer::v1::Lease& lease,
-                                  const std::string& dir,
-                                  const Cancellation* cancellation) override {
+  absl::StatusOr<int64_t> DownloadCheckpoint(
+      const trainer::v1::Lease& lease, int64_t broken_step,
+      const std::string& dir, const Cancellation* cancellation) override {
     SL_ASSIGN_OR_RETURN(const auto stub, worker_.Stub());
     const auto context = MakeContext(kTransferTimeoutSeconds);
     trainer::v1::DownloadCheckpointRequest request;
     *request.mutable_lease() = lease;
+    request.set_broken_step(broken_step);
     const auto reader = stub->DownloadCheckpoint(context.get(), request);
-    return Download<trainer::v1::DownloadCheckpointResponse>(
-        dir, cancellation, context.get(), reader.get(), &worker_);
+    trainer::v1::DownloadCheckpointResponse last;
+    SL_RETURN_IF_ERROR(Download(dir, cancellation, context.get(), reader.get(),
+                                &worker_, &last));
+    return last.step();
   }
 
   absl::Status FinishJob(const trainer::v1::FinishJobHeader& header,
@@ -210,8 +213,9 @@ class GrpcRemote final : public Remote {
     registry::v1::DownloadModelRequest request;
     request.set_name(name);
     const auto reader = stub->DownloadModel(context.get(), request);
-    return Download<registry::v1::DownloadModelResponse>(
-        dir, cancellation, context.get(), reader.get(), &registry_);
+    registry::v1::DownloadModelResponse last;
+    return Download(dir, cancellation, context.get(), reader.get(), &registry_,
+                    &last);
   }
 
   absl::Status StreamExamples(

@@ -188,22 +188,43 @@ class Run {
     return absl::OkStatus();
   }
 
-  // Goes on from the last checkpoint, when there is one.
+  // Goes on from the last checkpoint that can be loaded, when there is one.
   absl::Status Resume() {
-    std::unique_ptr<TempDir> dir;
-    const absl::Status found =
-        Retry(StopCause::kShutdown, [&]() -> absl::Status {
-          // A transfer that was cut leaves files behind.
-          SL_ASSIGN_OR_RETURN(dir,
-                              TempDir::Create(options_.models->work_dir()));
-          return options_.remote->DownloadCheckpoint(
-              keeper_->lease(), dir->path(), keeper_->interrupt());
-        });
-    if (absl::IsNotFound(found)) return absl::OkStatus();
-    SL_RETURN_IF_ERROR(found);
-    SL_RETURN_IF_ERROR(run_->LoadCheckpoint(dir->path()));
-    const std::string path = JoinPath(dir->path(), kProgressFile);
-    SL_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path));
+    int64_t broken_step = 0;
+    while (true) {
+      std::unique_ptr<TempDir> dir;
+      int64_t step = 0;
+      const absl::Status found =
+          Retry(StopCause::kShutdown, [&]() -> absl::Status {
+            // A transfer that was cut leaves files behind.
+            SL_ASSIGN_OR_RETURN(dir,
+                                TempDir::Create(options_.models->work_dir()));
+            SL_ASSIGN_OR_RETURN(step, options_.remote->DownloadCheckpoint(
+                                          keeper_->lease(), broken_step,
+                                          dir->path(), keeper_->interrupt()));
+            return absl::OkStatus();
+          });
+      if (absl::IsNotFound(found)) return absl::OkStatus();
+      SL_RETURN_IF_ERROR(found);
+      const absl::Status loaded = LoadCheckpoint(dir->path());
+      // What this run is not made for (other options, a newer format) no older
+      // checkpoint will mend.
+      const bool broken = absl::IsDataLoss(loaded) ||
+                          absl::IsNotFound(loaded) ||
+                          absl::IsInvalidArgument(loaded);
+      if (!broken) return loaded;
+      LogWarning(
+          "job {}: checkpoint {} cannot be loaded, asking for the one "
+          "before: {}",
+          job_.name(), step, std::string(loaded.message()));
+      broken_step = step;
+    }
+  }
+
+  absl::Status LoadCheckpoint(const std::string& dir) {
+    SL_RETURN_IF_ERROR(run_->LoadCheckpoint(dir));
+    SL_ASSIGN_OR_RETURN(const std::string bytes,
+                        ReadFile(JoinPath(dir, kProgressFile)));
     TrainingMetrics progress;
     if (!progress.ParseFromString(bytes) || progress.step() != run_->step()) {
       return absl::DataLossError(

@@ -3,7 +3,9 @@
 
 #include <filesystem>
 
+#include "common/base/hash.h"
 #include "common/base/status.h"
+#include "common/weights/checkpoint_manifest.h"
 #include "common/weights/peft_adapter.h"
 #include "tests/testing/matchers.h"
 #include "tests/testing/tiny_model/tiny_model.h"
@@ -100,7 +102,10 @@ absl::StatusOr<v1::Checkpoint> TrainerCoreTest::Commit(
     const v1::Lease& lease, int64_t step, const std::string& content) {
   SL_ASSIGN_OR_RETURN(const auto staged, artifacts_->NewStaging());
   SL_RETURN_IF_ERROR(
-      WriteFileAtomic(JoinPath(staged->path(), "state.safetensors"), content));
+      WriteFileAtomic(JoinPath(staged->path(), kCheckpointStateFile), content));
+  SL_RETURN_IF_ERROR(WriteCheckpointManifest(
+      staged->path(),
+      {step, "{}", static_cast<int64_t>(content.size()), Sha256Hex(content)}));
   SL_ASSIGN_OR_RETURN(const auto files, DescribeFiles(staged->path()));
   v1::CommitCheckpointHeader header;
   *header.mutable_lease() = lease;

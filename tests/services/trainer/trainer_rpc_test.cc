@@ -13,6 +13,7 @@
 #include "common/rpc/file_transfer.h"
 #include "common/rpc/status_translation.h"
 #include "common/rpc/upload_receiver.h"
+#include "common/weights/checkpoint_manifest.h"
 #include "tests/services/trainer/cluster.h"
 #include "tests/testing/matchers.h"
 #include "tests/testing/tiny_model/tiny_model.h"
@@ -170,24 +171,29 @@ TEST_F(TrainerRpcTest, ACheckpointCutBetweenTwoFilesIsNotCommitted) {
   lease_request.set_worker_id("w1");
   trainer::v1::LeaseJobResponse leased;
   ASSERT_OK(FromGrpc(worker_->LeaseJob(context.get(), lease_request, &leased)));
-  const auto commit = [&](int sent_files) {
+  ASSERT_OK_AND_ASSIGN(const auto checkpoint, TempDir::Create());
+  ASSERT_OK(WriteFileAtomic(JoinPath(checkpoint->path(), kCheckpointStateFile),
+                            "state"));
+  ASSERT_OK(WriteCheckpointManifest(checkpoint->path(),
+                                    {2, "{}", 5, Sha256Hex("state")}));
+  ASSERT_OK_AND_ASSIGN(const auto paths,
+                       ListFilesRecursive(checkpoint->path()));
+  const auto commit = [&](size_t sent_files) {
     const auto call = MakeContext(kUnaryTimeoutSeconds);
     trainer::v1::CommitCheckpointResponse response;
     const auto writer = worker_->CommitCheckpoint(call.get(), &response);
     trainer::v1::CommitCheckpointRequest request;
     *request.mutable_header()->mutable_lease() = leased.lease();
     request.mutable_header()->set_step(2);
-    request.mutable_header()->mutable_size()->set_file_count(2);
-    request.mutable_header()->mutable_size()->set_total_bytes(10);
+    *request.mutable_header()->mutable_size() =
+        MeasureFiles(checkpoint->path(), paths).value();
     writer->Write(request);
-    for (int i = 0; i < sent_files; ++i) {
-      auto* const chunk = request.mutable_chunk();
-      chunk->set_path(std::to_string(i));
-      chunk->set_data("state");
-      chunk->set_last(true);
-      chunk->set_sha256(Sha256Hex("state"));
-      writer->Write(request);
-    }
+    EXPECT_OK(SendFiles(checkpoint->path(),
+                        {paths.begin(), paths.begin() + sent_files},
+                        [&](common::v1::FileChunk chunk) {
+                          *request.mutable_chunk() = std::move(chunk);
+                          return writer->Write(request);
+                        }));
     writer->WritesDone();
     return FromGrpc(writer->Finish());
   };
@@ -196,7 +202,7 @@ TEST_F(TrainerRpcTest, ACheckpointCutBetweenTwoFilesIsNotCommitted) {
   EXPECT_EQ(GetErrorDetail(cut).reason, "TRANSFER_INCOMPLETE");
   EXPECT_EQ(Job(job.name()).checkpoint_step(), 0);
   EXPECT_EQ(CountEntries("staging"), 0);
-  EXPECT_OK(commit(2));
+  EXPECT_OK(commit(paths.size()));
   EXPECT_EQ(Job(job.name()).checkpoint_step(), 2);
 }
 

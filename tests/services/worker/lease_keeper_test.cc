@@ -78,8 +78,9 @@ class HeartbeatSink final : public Remote {
                                 const Cancellation*) override {
     return absl::UnimplementedError("");
   }
-  absl::Status DownloadCheckpoint(const trainer::v1::Lease&, const std::string&,
-                                  const Cancellation*) override {
+  absl::StatusOr<int64_t> DownloadCheckpoint(const trainer::v1::Lease&, int64_t,
+                                             const std::string&,
+                                             const Cancellation*) override {
     return absl::UnimplementedError("");
   }
   absl::Status FinishJob(const trainer::v1::FinishJobHeader&,

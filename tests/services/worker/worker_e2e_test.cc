@@ -35,6 +35,7 @@ class HookedRemote final : public Remote {
   explicit HookedRemote(std::unique_ptr<Remote> remote)
       : remote_(std::move(remote)) {}
 
+  std::function<void(int64_t step, const std::string& dir)> before_commit;
   Hook after_commit;
   absl::Status commit_failure;  // of every checkpoint, unless OK
 
@@ -51,15 +52,16 @@ class HookedRemote final : public Remote {
       const trainer::v1::CommitCheckpointHeader& header, const std::string& dir,
       const Cancellation* cancellation) override {
     if (!commit_failure.ok()) return commit_failure;
+    if (before_commit) before_commit(header.step(), dir);
     const absl::Status status =
         remote_->CommitCheckpoint(header, dir, cancellation);
     if (status.ok() && after_commit) after_commit(header.step());
     return status;
   }
-  absl::Status DownloadCheckpoint(const trainer::v1::Lease& lease,
-                                  const std::string& dir,
-                                  const Cancellation* cancellation) override {
-    return remote_->DownloadCheckpoint(lease, dir, cancellation);
+  absl::StatusOr<int64_t> DownloadCheckpoint(
+      const trainer::v1::Lease& lease, int64_t broken_step,
+      const std::string& dir, const Cancellation* cancellation) override {
+    return remote_->DownloadCheckpoint(lease, broken_step, dir, cancellation);
   }
   absl::Status FinishJob(const trainer::v1::FinishJobHeader& header,
                          const std::string& result_dir,
@@ -255,6 +257,52 @@ TEST_F(WorkerE2eTest, AttemptAfterALostWorkerGivesTheSameBytes) {
   EXPECT_EQ(Job(job.name()).metrics().total_tokens(), 6 * 2 * kContextTokens);
   ASSERT_OK_AND_ASSIGN(const auto adapter, Adapter("tuned"));
   EXPECT_EQ(adapter.digest(), wanted);
+}
+
+// Files that arrived as they were sent, but are no checkpoint: the one before
+// is as good a place to go on from.
+TEST_F(WorkerE2eTest, CheckpointThatCannotBeLoadedCostsOnlyItsSteps) {
+  const std::string wanted = UndisturbedDigest(Spec("x"));
+  const TrainingJob job = Submit(Spec("tuned"));
+  hooked_->before_commit = [](int64_t step, const std::string& dir) {
+    if (step != 4) return;
+    ASSERT_OK(RemoveAll(JoinPath(dir, "progress.binpb")));
+  };
+  hooked_->after_commit = [this](int64_t step) {
+    if (step == 4) ExpireLease();
+  };
+  ASSERT_EQ(RunNextJob(), "abandoned");
+  EXPECT_EQ(Job(job.name()).checkpoint_step(), 4);
+  hooked_->before_commit = nullptr;
+  hooked_->after_commit = nullptr;
+  ASSERT_EQ(RunNextJob(), "succeeded") << Job(job.name()).state_reason();
+  ASSERT_OK_AND_ASSIGN(const auto adapter, Adapter("tuned"));
+  EXPECT_EQ(adapter.digest(), wanted);
+  EXPECT_EQ(Job(job.name()).metrics().total_tokens(), 6 * 2 * kContextTokens);
+}
+
+TEST_F(WorkerE2eTest, JobWithoutALoadableCheckpointFailsAndSaysSo) {
+  const TrainingJob job = Submit(Spec("tuned"));
+  hooked_->before_commit = [](int64_t, const std::string& dir) {
+    ASSERT_OK(RemoveAll(JoinPath(dir, "progress.binpb")));
+  };
+  hooked_->after_commit = [this](int64_t step) {
+    if (step == 4) ExpireLease();
+  };
+  ASSERT_EQ(RunNextJob(), "abandoned");
+  ASSERT_EQ(RunNextJob(), "failed");
+  EXPECT_EQ(Job(job.name()).error_reason(), "CHECKPOINT_BROKEN");
+  EXPECT_THAT(Job(job.name()).state_reason(), HasSubstr("cannot be loaded"));
+}
+
+TEST_F(WorkerE2eTest, CheckpointUnlikeItsManifestIsRefused) {
+  const TrainingJob job = Submit(Spec("tuned"));
+  hooked_->before_commit = [](int64_t, const std::string& dir) {
+    ASSERT_OK(WriteFileAtomic(JoinPath(dir, "state.safetensors"), "short"));
+  };
+  ASSERT_EQ(RunNextJob(), "failed");
+  EXPECT_EQ(Job(job.name()).error_reason(), "INVALID_CHECKPOINT");
+  EXPECT_EQ(Job(job.name()).checkpoint_step(), 0);
 }
 
 TEST_F(WorkerE2eTest, WorkerWithoutACheckpointStartsOver) {
