@@ -34,17 +34,16 @@ int64_t TotalBytes(const FileInfos& files) {
 }  // namespace
 
 int64_t JobManager::LeaseDeadline() const {
-  return options_.clock->MonotonicMicros() +
-         static_cast<int64_t>(options_.lease_ttl_seconds * 1e6);
+  return Now() + static_cast<int64_t>(options_.lease_ttl_seconds * 1e6);
 }
 
 void JobManager::ExpireLeases() {
+  const int64_t arrived_micros = Now();
   MutexLock lock(&mutex_);
-  ExpireLocked();
+  ExpireLocked(arrived_micros);
 }
 
-void JobManager::ExpireLocked() {
-  const int64_t now_micros = options_.clock->MonotonicMicros();
+void JobManager::ExpireLocked(int64_t now_micros) {
   // A copy: a job that fails for good leaves the set.
   const std::vector<int64_t> active(active_.begin(), active_.end());
   for (const int64_t order : active) {
@@ -99,8 +98,9 @@ absl::StatusOr<trainer::v1::LeaseJobResponse> JobManager::LeaseJob(
         fmt::format("worker_id has {} bytes, allowed is [1, {}]",
                     worker_id.size(), kMaxWorkerIdBytes));
   }
+  const int64_t arrived_micros = Now();
   MutexLock lock(&mutex_);
-  ExpireLocked();
+  ExpireLocked(arrived_micros);
   trainer::v1::LeaseJobResponse response;
   const JobRecord* next = nullptr;
   for (const int64_t order : active_) {
@@ -142,8 +142,9 @@ absl::Status JobManager::StaleLease(const Lease& lease,
        {{"job", lease.job()}, {"epoch", std::to_string(lease.epoch())}}});
 }
 
-absl::StatusOr<JobRecord*> JobManager::Fence(const Lease& lease) {
-  ExpireLocked();
+absl::StatusOr<JobRecord*> JobManager::Fence(const Lease& lease,
+                                             int64_t arrived_micros) {
+  ExpireLocked(arrived_micros);
   const auto record = Find(lease.job());
   // A deleted job has no lease any more; its worker must drop it all the same.
   if (absl::IsNotFound(record.status())) {
@@ -162,14 +163,17 @@ absl::StatusOr<JobRecord*> JobManager::Fence(const Lease& lease) {
 }
 
 absl::Status JobManager::CheckLease(const Lease& lease) {
+  const int64_t arrived_micros = Now();
   MutexLock lock(&mutex_);
-  return Fence(lease).status();
+  return Fence(lease, arrived_micros).status();
 }
 
 absl::StatusOr<trainer::v1::HeartbeatResponse> JobManager::Heartbeat(
     const trainer::v1::HeartbeatRequest& request) {
+  const int64_t arrived_micros = Now();
   MutexLock lock(&mutex_);
-  SL_ASSIGN_OR_RETURN(JobRecord* const record, Fence(request.lease()));
+  SL_ASSIGN_OR_RETURN(JobRecord* const record,
+                      Fence(request.lease(), arrived_micros));
   JobChange change = Change(*record);
   bool changed = request.has_plan();
   if (request.has_plan()) *change.job().mutable_plan() = request.plan();
@@ -202,8 +206,11 @@ absl::StatusOr<Checkpoint> JobManager::CommitCheckpoint(
                     header.step(), files.size()));
   }
   SL_RETURN_IF_ERROR(CheckCheckpoint(staged_dir, files, header.step()));
+  const int64_t arrived_micros = Now();
+  Trash trash(options_.artifacts);
   MutexLock lock(&mutex_);
-  SL_ASSIGN_OR_RETURN(const JobRecord* record, Fence(header.lease()));
+  SL_ASSIGN_OR_RETURN(const JobRecord* record,
+                      Fence(header.lease(), arrived_micros));
   const std::string name = record->job.name();
   SL_ASSIGN_OR_RETURN(const auto stored, LoadCheckpoints(options_.store, name));
   for (const Checkpoint& checkpoint : stored) {
@@ -227,21 +234,24 @@ absl::StatusOr<Checkpoint> JobManager::CommitCheckpoint(
       options_.artifacts->CheckpointDir(name, header.step());
   SL_RETURN_IF_ERROR(MakeDirs(options_.artifacts->JobDir(name)));
   // No row names this directory: whatever is there was left by a failed write.
-  SL_RETURN_IF_ERROR(RemoveAll(dir));
+  trash.Take(dir);
+  // Quick: what was uploaded is on the disk already (FileWriter::Finish).
   SL_RETURN_IF_ERROR(CommitDirectory(staged_dir, dir));
   const absl::Status applied = Apply(std::move(change));
   if (!applied.ok()) {
-    RemoveAll(dir).IgnoreError();
+    trash.Take(dir);
     return applied;
   }
-  for (const std::string& old : outdated) RemoveAll(old).IgnoreError();
+  for (const std::string& old : outdated) trash.Take(old);
   options_.metrics->CheckpointCommitted(TotalBytes(files));
   return checkpoint;
 }
 
 absl::Status JobManager::DropCheckpoint(const Lease& lease, int64_t step) {
+  const int64_t arrived_micros = Now();
+  Trash trash(options_.artifacts);
   MutexLock lock(&mutex_);
-  SL_ASSIGN_OR_RETURN(const JobRecord* record, Fence(lease));
+  SL_ASSIGN_OR_RETURN(const JobRecord* record, Fence(lease, arrived_micros));
   const std::string name = record->job.name();
   SL_ASSIGN_OR_RETURN(const auto stored, LoadCheckpoints(options_.store, name));
   JobChange change = Change(*record);
@@ -253,7 +263,8 @@ absl::Status JobManager::DropCheckpoint(const Lease& lease, int64_t step) {
   }
   change.batch().Delete(CheckpointKey(name, step));
   SL_RETURN_IF_ERROR(Apply(std::move(change)));
-  return RemoveAll(options_.artifacts->CheckpointDir(name, step));
+  trash.Take(options_.artifacts->CheckpointDir(name, step));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<JobManager::StoredCheckpoint> JobManager::OpenCheckpoint(
@@ -271,8 +282,9 @@ absl::StatusOr<JobManager::StoredCheckpoint> JobManager::OpenCheckpoint(
   }
   std::vector<Checkpoint> checkpoints;
   {
+    const int64_t arrived_micros = Now();
     MutexLock lock(&mutex_);
-    SL_RETURN_IF_ERROR(Fence(lease).status());
+    SL_RETURN_IF_ERROR(Fence(lease, arrived_micros).status());
     SL_ASSIGN_OR_RETURN(checkpoints,
                         LoadCheckpoints(options_.store, lease.job()));
   }
@@ -323,9 +335,11 @@ absl::StatusOr<TrainingJob> JobManager::FinishJob(
 
 absl::StatusOr<TrainingJob> JobManager::FinishUnsuccessful(
     const trainer::v1::FinishJobHeader& header) {
+  const int64_t arrived_micros = Now();
   MutexLock lock(&mutex_);
   if (auto done = FinishedBefore(header)) return *std::move(done);
-  SL_ASSIGN_OR_RETURN(const JobRecord* record, Fence(header.lease()));
+  SL_ASSIGN_OR_RETURN(const JobRecord* record,
+                      Fence(header.lease(), arrived_micros));
   JobChange change = Change(*record);
   if (header.outcome() == trainer::v1::JOB_STATE_CANCELLED) {
     if (!record->job.cancel_requested()) {
@@ -355,9 +369,11 @@ absl::StatusOr<TrainingJob> JobManager::FinishSucceeded(
     const FileInfos& files) {
   TrainingJob before;
   {
+    const int64_t arrived_micros = Now();
     MutexLock lock(&mutex_);
     if (auto done = FinishedBefore(header)) return *std::move(done);
-    SL_ASSIGN_OR_RETURN(const JobRecord* record, Fence(header.lease()));
+    SL_ASSIGN_OR_RETURN(const JobRecord* record,
+                        Fence(header.lease(), arrived_micros));
     before = record->job;
   }
   // Outside the lock: reading a whole model takes a while.
@@ -380,9 +396,11 @@ absl::StatusOr<TrainingJob> JobManager::FinishSucceeded(
     model.set_source_job(before.name());
   }
 
+  const int64_t checked_micros = Now();
   MutexLock lock(&mutex_);
   if (auto done = FinishedBefore(header)) return *std::move(done);
-  SL_ASSIGN_OR_RETURN(const JobRecord* record, Fence(header.lease()));
+  SL_ASSIGN_OR_RETURN(const JobRecord* record,
+                      Fence(header.lease(), checked_micros));
   JobChange change = Change(*record);
   change.SetState(trainer::v1::JOB_STATE_SUCCEEDED,
                   fmt::format("registered {} {}", lora ? "adapter" : "model",

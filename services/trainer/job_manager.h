@@ -7,7 +7,10 @@
 // the claim, with every lease of that job; a write with another epoch, or for
 // a job whose lease has expired, is kFailedPrecondition with reason
 // STALE_LEASE_EPOCH and changes nothing. Leases are timed by the clock's
-// monotonic side; after a restart every running job gets a whole period anew.
+// monotonic side, against the time at which a call arrived, not that at which
+// it got the lock; after a restart every running job gets a whole period anew.
+// Files are copied and removed outside the lock: a heartbeat waits for rows at
+// most.
 //
 // Locks: this object's mutex before the Registry's.
 // Thread-safe; blocks on the disk. Borrows everything in Options.
@@ -138,24 +141,40 @@ class JobManager {
   // Everything of a job but its name, for a resolved spec.
   absl::StatusOr<trainer::v1::TrainingJob> Plan(
       const trainer::v1::TrainingSpec& spec);
-  // Gives `change` the last checkpoint of the job it resumes.
-  absl::Status InheritCheckpoint(JobChange* change)
+  // The last checkpoint of the job that another one resumes.
+  struct Inherited {
+    trainer::v1::Checkpoint checkpoint;
+    std::unique_ptr<TempDir> staging;
+    std::string dir;  // its files, in `staging`
+  };
+  // What `job` resumes, as it is stored now. Nothing when it resumes none.
+  absl::StatusOr<std::optional<trainer::v1::Checkpoint>> FindInherited(
+      const trainer::v1::TrainingJob& job)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status InsertJob(JobChange change)
+  // Copies its files (links, where the disk has them). Takes the lock.
+  absl::StatusOr<std::optional<Inherited>> StageInherited(
+      const trainer::v1::TrainingJob& job);
+  // Gives `change` what was staged. kAborted when it was replaced meanwhile.
+  absl::Status Inherit(const std::optional<Inherited>& inherited,
+                       JobChange* change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status InsertJob(JobChange* change)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  void ExpireLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes back the leases whose time was up at `now_micros`.
+  void ExpireLocked(int64_t now_micros) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status ExpireOne(const JobRecord& record)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Attempts since the one that wrote the last checkpoint: a job that gets on,
   // however often its workers are restarted, is not a job that kills them.
   absl::StatusOr<int> FruitlessAttempts(const JobRecord& record)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t Now() const { return options_.clock->MonotonicMicros(); }
   int64_t LeaseDeadline() const;
   absl::Status StaleLease(const trainer::v1::Lease& lease,
                           const std::string& why);
-  // The running job that `lease` holds.
-  absl::StatusOr<JobRecord*> Fence(const trainer::v1::Lease& lease)
+  // The running job that `lease` holds, or held when the call arrived.
+  absl::StatusOr<JobRecord*> Fence(const trainer::v1::Lease& lease,
+                                   int64_t arrived_micros)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<trainer::v1::TrainingJob> FinishSucceeded(
       const trainer::v1::FinishJobHeader& header, const std::string& staged_dir,

@@ -251,7 +251,8 @@ absl::StatusOr<Artefact> Registry::Commit(Artefact artefact,
   batch.Put(K::kRows + artefact.name(), artefact.SerializeAsString());
   const absl::Status written = options_.store->Write(batch);
   if (!written.ok()) {
-    if (placed) RemoveDirUnlessShared<Artefact>(artefact.digest());
+    Trash trash(options_.artifacts);
+    if (placed) TakeDirUnlessShared<Artefact>(artefact.digest(), &trash);
     return written;
   }
   K::Map(this)[artefact.name()] = artefact;
@@ -361,7 +362,7 @@ absl::Status Registry::CheckNotBase(const std::string& model) {
 
 template <typename Artefact>
 absl::Status Registry::Delete(const std::string& name,
-                              const std::string& request_id) {
+                              const std::string& request_id, Trash* trash) {
   using K = Kind<Artefact>;
   SL_RETURN_IF_ERROR(ValidateId("name", name));
   MutexLock lock(&mutex_);
@@ -382,33 +383,29 @@ absl::Status Registry::Delete(const std::string& name,
   SL_RETURN_IF_ERROR(options_.store->Write(batch));
   const std::string digest = it->second.digest();
   K::Map(this).erase(it);
-  RemoveDirUnlessShared<Artefact>(digest);
+  TakeDirUnlessShared<Artefact>(digest, trash);
   UpdateGauges();
   LogInfo("deleted {} {}", K::kNoun, name);
   return absl::OkStatus();
 }
 
 absl::Status Registry::DeleteModel(
-    const registry::v1::DeleteModelRequest& request) {
-  return Delete<Model>(request.name(), request.request_id());
+    const registry::v1::DeleteModelRequest& request, Trash* trash) {
+  return Delete<Model>(request.name(), request.request_id(), trash);
 }
 
 absl::Status Registry::DeleteAdapter(
     const registry::v1::DeleteAdapterRequest& request) {
-  return Delete<Adapter>(request.name(), request.request_id());
+  Trash trash(options_.artifacts);
+  return Delete<Adapter>(request.name(), request.request_id(), &trash);
 }
 
 template <typename Artefact>
-void Registry::RemoveDirUnlessShared(const std::string& digest) {
+void Registry::TakeDirUnlessShared(const std::string& digest, Trash* trash) {
   for (const auto& [name, artefact] : Kind<Artefact>::Map(this)) {
     if (artefact.digest() == digest) return;
   }
-  const std::string dir = Kind<Artefact>::Dir(*options_.artifacts, digest);
-  const absl::Status removed = RemoveAll(dir);
-  // The row is gone, which is what counts; the next start removes the rest.
-  if (!removed.ok()) {
-    LogWarning("cannot remove {}: {}", dir, std::string(removed.message()));
-  }
+  trash->Take(Kind<Artefact>::Dir(*options_.artifacts, digest));
 }
 
 absl::Status Registry::ExportMerged(const std::string& name,

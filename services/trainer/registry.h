@@ -83,7 +83,9 @@ class Registry {
       const registry::v1::ListAdaptersRequest& request);
 
   // kFailedPrecondition (reason MODEL_IN_USE) while an adapter is based on it.
-  absl::Status DeleteModel(const registry::v1::DeleteModelRequest& request);
+  // `trash` gets its files: the caller may hold a lock.
+  absl::Status DeleteModel(const registry::v1::DeleteModelRequest& request,
+                           Trash* trash);
   absl::Status DeleteAdapter(const registry::v1::DeleteAdapterRequest& request);
 
   // Merges an adapter into its base and writes the result to `out_dir`.
@@ -136,9 +138,10 @@ class Registry {
                                         const std::string& staged_dir,
                                         WriteBatch batch);
   template <typename Artefact>
-  absl::Status Delete(const std::string& name, const std::string& request_id);
+  absl::Status Delete(const std::string& name, const std::string& request_id,
+                      Trash* trash);
   template <typename Artefact>
-  void RemoveDirUnlessShared(const std::string& digest)
+  void TakeDirUnlessShared(const std::string& digest, Trash* trash)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckNotBase(const std::string& model)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -65,6 +65,7 @@ TEST_F(JobDurabilityTest, KeepsTheLastTwoCheckpoints) {
   EXPECT_EQ(kept[0].step(), 30);
   EXPECT_EQ(kept[1].step(), 40);
   EXPECT_EQ(CountDirs("jobs/" + job.name()), 2);
+  EXPECT_EQ(CountDirs("staging"), 0);
   EXPECT_EQ(Metric("sinklora_trainer_checkpoints_total"), 4);
   // A step that is committed already changes nothing.
   ASSERT_OK_AND_ASSIGN(const auto again, Commit(lease, 40, "other"));

@@ -6,6 +6,7 @@
 
 #include <thread>
 
+#include "common/base/mutex.h"
 #include "tests/services/trainer/trainer_fixture.h"
 #include "tests/testing/matchers.h"
 
@@ -135,6 +136,60 @@ TEST_F(JobManagerTest, ExpiredLeaseIsGivenAwayAndFenced) {
   ASSERT_OK(Beat(new_lease, {2, 3, 4}));
   EXPECT_EQ(Job(job.name()).metrics().step(), 4);
   ASSERT_OK(Finish(new_lease, v1::JOB_STATE_SUCCEEDED));
+}
+
+// A clock that tells when somebody has read it.
+class WatchedClock final : public Clock {
+ public:
+  explicit WatchedClock(const Clock* clock) : clock_(clock) {}
+  int64_t WallMicros() const override { return clock_->WallMicros(); }
+  int64_t MonotonicMicros() const override {
+    const int64_t micros = clock_->MonotonicMicros();
+    MutexLock lock(&mutex_);
+    ++reads_;
+    changed_.NotifyAll();
+    return micros;
+  }
+  int64_t reads() const {
+    MutexLock lock(&mutex_);
+    return reads_;
+  }
+  // Gives up after a minute, so that a test without a reader fails.
+  void WaitForReads(int64_t reads) const {
+    MutexLock lock(&mutex_);
+    for (int i = 0; i < 60 && reads_ < reads; ++i) {
+      changed_.WaitFor(&mutex_, std::chrono::seconds(1));
+    }
+  }
+
+ private:
+  const Clock* const clock_;
+  mutable Mutex mutex_;
+  mutable CondVar changed_;
+  mutable int64_t reads_ = 0;
+};
+
+TEST_F(JobManagerTest, HeartbeatThatHadToWaitRenewsItsLease) {
+  WatchedClock clock(&clock_);
+  jobs_clock_ = &clock;
+  Reopen();
+  const auto job = Submit();
+  const auto lease = Lease("w1");
+  clock_.AdvanceSeconds(kTtlSeconds - 1);
+  // Something long is being written while the heartbeat arrives in time.
+  store_->HoldWrite();
+  std::thread committer([&] { EXPECT_OK(Commit(lease, 10)); });
+  store_->WaitUntilHeld();
+  const int64_t reads = clock.reads();
+  std::thread beater([&] { EXPECT_OK(Beat(lease)); });
+  clock.WaitForReads(reads + 1);
+  clock_.AdvanceSeconds(2);
+  store_->ReleaseWrite();
+  committer.join();
+  beater.join();
+  EXPECT_EQ(Job(job.name()).state(), v1::JOB_STATE_RUNNING);
+  EXPECT_EQ(Metric("sinklora_trainer_lease_expiries_total"), 0);
+  jobs_.reset();  // before its clock
 }
 
 TEST_F(JobManagerTest, LeasingTakesBackWhatHasExpired) {

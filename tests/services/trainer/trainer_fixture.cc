@@ -47,7 +47,7 @@ void TrainerCoreTest::Reopen() {
   options.artifacts = artifacts_.get();
   options.registry = registry_.get();
   options.datasets = &datasets_;
-  options.clock = &clock_;
+  options.clock = jobs_clock_;
   options.metrics = metrics_.get();
   options.lease_ttl_seconds = kTtlSeconds;
   options.max_attempts = kMaxAttempts;

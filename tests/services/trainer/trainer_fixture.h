@@ -95,6 +95,7 @@ class TrainerCoreTest : public ::testing::Test {
   std::unique_ptr<Registry> registry_;
   std::unique_ptr<JobManager> jobs_;
   int64_t disk_reserve_bytes_ = 0;
+  Clock* jobs_clock_ = &clock_;  // of the next Reopen()
   int next_request_ = 0;
 };
 
