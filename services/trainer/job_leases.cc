@@ -61,26 +61,28 @@ void JobManager::ExpireLocked(int64_t now_micros) {
   }
 }
 
-absl::StatusOr<int> JobManager::FruitlessAttempts(const JobRecord& record) {
+absl::StatusOr<int> JobManager::LostAttempts(const JobRecord& record) {
   SL_ASSIGN_OR_RETURN(const auto checkpoints,
                       LoadCheckpoints(options_.store, record.job.name()));
-  const int fruitful = checkpoints.empty() ? 0 : checkpoints.back().attempt();
-  return record.job.attempt() - fruitful;
+  const bool fruitful = !checkpoints.empty() &&
+                        checkpoints.back().attempt() == record.job.attempt();
+  return fruitful ? 0 : record.job.lost_attempts() + 1;
 }
 
 absl::Status JobManager::ExpireOne(const JobRecord& record) {
-  SL_ASSIGN_OR_RETURN(const int fruitless, FruitlessAttempts(record));
+  SL_ASSIGN_OR_RETURN(const int lost, LostAttempts(record));
   JobChange change = Change(record);
   change.record().worker_id.clear();
+  change.job().set_lost_attempts(lost);
   if (record.job.cancel_requested()) {
     change.SetState(trainer::v1::JOB_STATE_CANCELLED,
                     "cancelled; its worker went away");
-  } else if (fruitless >= options_.max_attempts) {
+  } else if (lost >= options_.max_attempts) {
     change.job().set_error_reason("MAX_ATTEMPTS");
     change.SetState(trainer::v1::JOB_STATE_FAILED,
                     fmt::format("{} attempts in a row lost their worker "
                                 "without a new checkpoint, the limit is {}",
-                                fruitless, options_.max_attempts));
+                                lost, options_.max_attempts));
   } else {
     change.SetState(
         trainer::v1::JOB_STATE_QUEUED,
@@ -89,6 +91,20 @@ absl::Status JobManager::ExpireOne(const JobRecord& record) {
   SL_RETURN_IF_ERROR(Apply(std::move(change)));
   options_.metrics->LeaseExpired();
   return absl::OkStatus();
+}
+
+void JobManager::GiveBack(JobChange* change) {
+  const std::string worker = change->record().worker_id;  // until a restart
+  change->record().worker_id.clear();
+  if (change->job().cancel_requested()) {
+    change->SetState(trainer::v1::JOB_STATE_CANCELLED,
+                     "cancelled; its worker gave it back");
+  } else {
+    change->SetState(trainer::v1::JOB_STATE_QUEUED,
+                     worker.empty()
+                         ? "given back by its worker"
+                         : fmt::format("given back by worker {}", worker));
+  }
 }
 
 absl::StatusOr<trainer::v1::LeaseJobResponse> JobManager::LeaseJob(
@@ -183,16 +199,20 @@ absl::StatusOr<trainer::v1::HeartbeatResponse> JobManager::Heartbeat(
     change.AddMetrics(metrics);
     changed = true;
   }
+  if (request.release()) {
+    GiveBack(&change);
+    changed = true;
+  }
   // A renewal alone is not written: deadlines do not survive a restart anyway.
   if (changed) SL_RETURN_IF_ERROR(Apply(std::move(change)));
   record->lease_deadline_micros = LeaseDeadline();
-  if (record->job.has_metrics()) {
+  if (!IsTerminal(record->job.state()) && record->job.has_metrics()) {
     options_.metrics->SetJobProgress(record->job.name(),
                                      record->job.metrics().loss(),
                                      record->job.metrics().step());
   }
   trainer::v1::HeartbeatResponse response;
-  response.set_ttl_seconds(options_.lease_ttl_seconds);
+  response.set_ttl_seconds(request.release() ? 0 : options_.lease_ttl_seconds);
   response.set_cancel_requested(record->job.cancel_requested());
   return response;
 }
@@ -224,6 +244,7 @@ absl::StatusOr<Checkpoint> JobManager::CommitCheckpoint(
 
   JobChange change = Change(*record);
   change.AddCheckpoint(checkpoint);
+  change.job().set_lost_attempts(0);
   std::vector<std::string> outdated;
   for (size_t i = 0; i + kKeptCheckpoints <= stored.size(); ++i) {
     change.batch().Delete(CheckpointKey(name, stored[i].step()));

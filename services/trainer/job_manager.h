@@ -164,10 +164,12 @@ class JobManager {
   void ExpireLocked(int64_t now_micros) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status ExpireOne(const JobRecord& record)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Attempts since the one that wrote the last checkpoint: a job that gets on,
-  // however often its workers are restarted, is not a job that kills them.
-  absl::StatusOr<int> FruitlessAttempts(const JobRecord& record)
+  // The job's lost attempts with the running one, which lost its worker. A job
+  // that gets on, however often its workers die, is not a job that kills them.
+  absl::StatusOr<int> LostAttempts(const JobRecord& record)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The state of a job whose worker gave it back.
+  static void GiveBack(JobChange* change);
   int64_t Now() const { return options_.clock->MonotonicMicros(); }
   int64_t LeaseDeadline() const;
   absl::Status StaleLease(const trainer::v1::Lease& lease,

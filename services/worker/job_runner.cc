@@ -5,12 +5,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <exception>
 #include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
 
+#include "common/base/exceptions.h"
 #include "common/base/files.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
@@ -340,7 +340,13 @@ std::string FinishInterrupted(Run* run, trainer::v1::FinishJobHeader header,
       }
     }
   }
-  if (cause != StopCause::kCancelRequested) return "abandoned";
+  if (cause != StopCause::kCancelRequested) {
+    const absl::Status released = keeper->Release();
+    if (released.ok()) return "released";
+    LogWarning("job {}: not given back, its lease has to lapse: {}",
+               header.lease().job(), std::string(released.message()));
+    return "abandoned";
+  }
   header.set_outcome(trainer::v1::JOB_STATE_CANCELLED);
   return run->Finish(header, "").ok() ? "cancelled" : "abandoned";
 }
@@ -365,21 +371,31 @@ std::string RunJob(const JobRunnerOptions& options,
                    const trainer::v1::TrainingJob& job, LeaseKeeper* keeper) {
   Run run(options, job, keeper);
   // Libraries below may throw (allocation above all); a job must not end the
-  // worker.
-  try {
-    return RunToEnd(&run, keeper);
-  } catch (const std::exception& error) {
-    trainer::v1::FinishJobHeader header;
-    *header.mutable_lease() = keeper->lease();
-    return FinishFailed(
-        &run, header,
-        MakeError(absl::StatusCode::kInternal,
-                  fmt::format("exception: {}", error.what()),
-                  {dynamic_cast<const std::bad_alloc*>(&error) != nullptr
-                       ? "OUT_OF_MEMORY"
-                       : "INTERNAL",
-                   {}}));
-  }
+  // worker, and neither must saying that it failed.
+  std::string what;
+  std::string outcome;
+  absl::Status thrown = CatchExceptions(
+      [&] {
+        outcome = RunToEnd(&run, keeper);
+        return absl::OkStatus();
+      },
+      &what);
+  if (thrown.ok()) return outcome;
+  const std::string first_what = what;
+  thrown = CatchExceptions(
+      [&] {
+        trainer::v1::FinishJobHeader header;
+        *header.mutable_lease() = keeper->lease();
+        outcome = FinishFailed(
+            &run, header,
+            MakeError(thrown.code(), first_what, {FailureReason(thrown), {}}));
+        return absl::OkStatus();
+      },
+      &what);
+  if (thrown.ok()) return outcome;
+  LogError("job {}: cannot say that it failed ({}): {}", keeper->lease().job(),
+           first_what, what);
+  return "abandoned";
 }
 
 }  // namespace sinklora::worker

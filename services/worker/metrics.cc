@@ -39,7 +39,7 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry* registry)
                              "Gradient norm of the last step, unclipped.")),
       registry_(registry) {
   for (const char* outcome :
-       {"succeeded", "failed", "cancelled", "abandoned"}) {
+       {"succeeded", "failed", "cancelled", "released", "abandoned"}) {
     registry_->GetCounter(kJobs, kJobsHelp, {{"outcome", outcome}});
   }
 }

@@ -19,7 +19,7 @@ class WorkerMetrics {
   // `tokens`: of this step alone.
   void StepDone(const trainer::v1::TrainingMetrics& metrics, int64_t tokens);
   void CheckpointDone(double seconds);
-  // `outcome`: "succeeded", "failed", "cancelled" or "abandoned".
+  // `outcome`: as RunJob returns it.
   void JobDone(const std::string& outcome);
   void LeaseLost();
 

@@ -41,9 +41,9 @@ class Worker {
   virtual void Start() = 0;
   // Tells a running job to stop after its micro-step. Does not block.
   virtual void RequestStop() = 0;
-  // RequestStop(), then waits until the job has committed a checkpoint (when
-  // the trainer can be reached) and is dropped. Its lease then lapses and
-  // another attempt goes on from there. Idempotent.
+  // RequestStop(), then waits until the job has committed a checkpoint and is
+  // given back (when the trainer can be reached; else its lease lapses).
+  // Another attempt goes on from there. Idempotent.
   virtual void Stop() = 0;
 };
 

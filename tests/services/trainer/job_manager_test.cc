@@ -226,6 +226,41 @@ TEST_F(JobManagerTest, AttemptsThatGetOnDoNotCountAgainstTheJob) {
   EXPECT_EQ(Job(job.name()).error_reason(), "MAX_ATTEMPTS");
 }
 
+TEST_F(JobManagerTest, AJobGivenBackIsQueuedAtOnceAndNotCounted) {
+  const auto job = Submit();
+  const auto release = [this](const v1::Lease& lease) {
+    v1::HeartbeatRequest request;
+    *request.mutable_lease() = lease;
+    request.set_release(true);
+    return jobs_->Heartbeat(request).status();
+  };
+  for (int attempt = 1; attempt <= 2 * kMaxAttempts; ++attempt) {
+    const auto lease = Lease();
+    ASSERT_OK(release(lease));
+    ASSERT_EQ(Job(job.name()).state(), v1::JOB_STATE_QUEUED);
+    EXPECT_EQ(Job(job.name()).attempt(), attempt);
+    EXPECT_EQ(ReasonOf(Beat(lease).status()), "STALE_LEASE_EPOCH");
+  }
+  EXPECT_THAT(Job(job.name()).state_reason(), HasSubstr("given back"));
+  EXPECT_EQ(Metric("sinklora_trainer_lease_expiries_total"), 0);
+  // Nor does it forgive attempts that were lost.
+  for (int lost = 1; lost < kMaxAttempts; ++lost) {
+    Lease();
+    ExpireLease();
+    EXPECT_EQ(Job(job.name()).lost_attempts(), lost);
+    ASSERT_OK(release(Lease()));
+  }
+  Lease();
+  ExpireLease();
+  EXPECT_EQ(Job(job.name()).error_reason(), "MAX_ATTEMPTS");
+
+  const auto cancelled = Submit("b");
+  const auto lease = Lease();
+  ASSERT_OK(Cancel(cancelled.name(), NextRequestId()));
+  ASSERT_OK(release(lease));
+  EXPECT_EQ(Job(cancelled.name()).state(), v1::JOB_STATE_CANCELLED);
+}
+
 TEST_F(JobManagerTest, FailureOfTheJobIsRecorded) {
   const auto job = Submit();
   const auto lease = Lease();

@@ -29,6 +29,7 @@ class HeartbeatSink final : public Remote {
     while (held_) changed_.Wait(&mutex_);
     if (!answer_.ok()) return answer_;
     if (request.has_plan()) plans_.push_back(request.plan().sink_tokens());
+    if (request.release()) ++releases_;
     for (const auto& metrics : request.metrics()) {
       steps_.push_back(metrics.step());
     }
@@ -63,6 +64,14 @@ class HeartbeatSink final : public Remote {
   std::vector<int64_t> steps() {
     MutexLock lock(&mutex_);
     return steps_;
+  }
+  int calls() {
+    MutexLock lock(&mutex_);
+    return calls_;
+  }
+  int releases() {
+    MutexLock lock(&mutex_);
+    return releases_;
   }
   std::vector<int64_t> plans() {
     MutexLock lock(&mutex_);
@@ -107,6 +116,7 @@ class HeartbeatSink final : public Remote {
   absl::Status answer_;
   bool cancel_ = false;
   bool held_ = false;
+  int releases_ = 0;
   int calls_ = 0;
   std::vector<int64_t> plans_;
   std::vector<int64_t> steps_;
@@ -196,6 +206,28 @@ TEST_F(LeaseKeeperTest, StaleAnswerIsFinal) {
   ASSERT_TRUE(keeper->WaitFor(StopCause::kLeaseLost, kPatience));
   sink_.Answer(absl::OkStatus());
   EXPECT_TRUE(IsLeaseLost(keeper->Flush()));
+}
+
+TEST_F(LeaseKeeperTest, AReleaseCarriesMeasurementsAndIsTheLastCall) {
+  const auto keeper = Make();
+  keeper->Report(Step(1));
+  keeper->RequestShutdown();
+  ASSERT_OK(keeper->Release());
+  EXPECT_THAT(sink_.steps(), ElementsAre(1));
+  EXPECT_EQ(sink_.releases(), 1);
+  const int calls = sink_.calls();
+  EXPECT_TRUE(IsLeaseLost(keeper->Flush()));
+  EXPECT_TRUE(IsLeaseLost(keeper->Release()));
+  EXPECT_EQ(sink_.calls(), calls);
+  EXPECT_EQ(keeper->cause(), StopCause::kShutdown);
+}
+
+TEST_F(LeaseKeeperTest, AReleaseThatFailedLeavesTheLease) {
+  sink_.Answer(absl::UnavailableError("the trainer restarts"));
+  const auto keeper = Make();
+  EXPECT_FALSE(keeper->Release().ok());
+  sink_.Answer(absl::OkStatus());
+  EXPECT_OK(keeper->Flush());
 }
 
 TEST_F(LeaseKeeperTest, CancelInterruptsButKeepsTheLease) {
