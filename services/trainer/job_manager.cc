@@ -89,7 +89,7 @@ absl::StatusOr<JobRecord*> JobManager::Find(const std::string& name) {
 }
 
 JobChange JobManager::Change(const JobRecord& record) {
-  return JobChange(record, options_.clock->WallMicros());
+  return JobChange(record, options_.clock->WallMicros(), options_.kept_events);
 }
 
 absl::Status JobManager::Apply(JobChange change) {

@@ -56,6 +56,8 @@ class JobManager {
     // A job is FAILED when so many attempts in a row lost their worker and
     // left no new checkpoint.
     int max_attempts = 5;
+    // The newest events of a job that are kept.
+    int64_t kept_events = 100'000;
   };
   static absl::StatusOr<std::unique_ptr<JobManager>> Create(
       const Options& options);
@@ -124,7 +126,7 @@ class JobManager {
   using Jobs = std::map<int64_t, JobRecord>;  // by order
 
   explicit JobManager(const Options& options)
-      : options_(options), requests_(options.store) {}
+      : options_(options), requests_(options.store, options.clock) {}
   absl::Status Load();
 
   absl::StatusOr<JobRecord*> Find(const std::string& name)

@@ -97,7 +97,7 @@ class Registry {
 
  private:
   explicit Registry(const Options& options)
-      : options_(options), requests_(options.store) {}
+      : options_(options), requests_(options.store, options.clock) {}
   absl::Status Load();
 
   // The two kinds differ in their message and folder alone.

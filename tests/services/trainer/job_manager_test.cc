@@ -261,6 +261,27 @@ TEST_F(JobManagerTest, AJobGivenBackIsQueuedAtOnceAndNotCounted) {
   EXPECT_EQ(Job(cancelled.name()).state(), v1::JOB_STATE_CANCELLED);
 }
 
+TEST_F(JobManagerTest, TheNewestEventsAreKept) {
+  kept_events_ = 5;
+  Reopen();
+  const auto job = Submit();   // 1
+  const auto lease = Lease();  // 2
+  ASSERT_OK(Beat(lease, {1, 2, 3}));
+  ASSERT_OK_AND_ASSIGN(auto page, jobs_->WaitForEvents(job.name(), 1, kNoWait));
+  EXPECT_EQ(page.events.size(), 5u);
+  ASSERT_OK(Beat(lease, {4, 5, 6}));
+  ASSERT_OK_AND_ASSIGN(page, jobs_->WaitForEvents(job.name(), 1, kNoWait));
+  ASSERT_EQ(page.events.size(), 5u);
+  EXPECT_EQ(page.events.front().sequence(), 4);
+  EXPECT_EQ(page.events.back().sequence(), 8);
+  EXPECT_EQ(page.events.back().metrics().step(), 6);
+  // A watcher that asks for what is gone gets what is there, to the end.
+  ASSERT_OK(Finish(lease, v1::JOB_STATE_FAILED));
+  ASSERT_OK_AND_ASSIGN(page, jobs_->WaitForEvents(job.name(), 1, kNoWait));
+  EXPECT_EQ(page.events.front().sequence(), 5);
+  EXPECT_TRUE(page.ended);
+}
+
 TEST_F(JobManagerTest, FailureOfTheJobIsRecorded) {
   const auto job = Submit();
   const auto lease = Lease();

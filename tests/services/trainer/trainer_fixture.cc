@@ -51,6 +51,7 @@ void TrainerCoreTest::Reopen() {
   options.metrics = metrics_.get();
   options.lease_ttl_seconds = kTtlSeconds;
   options.max_attempts = kMaxAttempts;
+  options.kept_events = kept_events_;
   ASSERT_OK_AND_ASSIGN(jobs_, JobManager::Create(options));
 }
 
