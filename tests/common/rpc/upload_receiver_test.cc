@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/rpc/upload_receiver.h"
 
+#include <fmt/format.h>
+
 #include "common/base/hash.h"
 #include "common/base/status.h"
 #include "tests/testing/matchers.h"
@@ -57,8 +59,7 @@ TEST_F(UploadReceiverTest, AnEndBetweenTwoFilesIsNotTheEnd) {
   // The last file missing; it may well be an empty one.
   for (const int64_t total_bytes : {5, 8}) {
     ASSERT_OK_AND_ASSIGN(const auto receiver, Make(2, total_bytes));
-    ASSERT_OK(
-        receiver->Accept(File("a" + std::to_string(total_bytes), "12345")));
+    ASSERT_OK(receiver->Accept(File(fmt::format("a{}", total_bytes), "12345")));
     const absl::Status cut = receiver->Finish();
     EXPECT_THAT(cut, StatusIs(absl::StatusCode::kDataLoss,
                               HasSubstr("1 files and 5 bytes")));
@@ -85,7 +86,7 @@ TEST_F(UploadReceiverTest, AnnouncementsAreChecked) {
   for (const int64_t file_count : {0, -1, 10'001}) {
     EXPECT_THAT(Make(file_count, 1),
                 StatusIs(absl::StatusCode::kInvalidArgument,
-                         HasSubstr(std::to_string(file_count) + " files")));
+                         HasSubstr(fmt::format("{} files", file_count))));
   }
   EXPECT_THAT(Make(1, -1), StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_THAT(Make(1, 51, 50),
