@@ -64,8 +64,34 @@ TEST_F(EngineTest, ASeedReproducesItsText) {
   EXPECT_NE(first.ids, other.ids);
 }
 
-TEST_F(EngineTest, AStopStringThatSpansPiecesIsNeverEmitted) {
-  GenerationParams params = Params(60);
+// What ends a generation does not depend on what its cache has forgotten.
+class EngineStopTest : public CoreTest,
+                       public ::testing::WithParamInterface<CachePolicyKind> {
+ protected:
+  // All but the full cache forget most of the prompt, and go on forgetting.
+  static GenerationParams PolicyParams(int64_t max_tokens) {
+    GenerationParams params = Params(max_tokens);
+    params.cache.policy = GetParam();
+    if (GetParam() != CachePolicyKind::kFull) params.cache.budget_tokens = 16;
+    return params;
+  }
+  static void ExpectEvictions(const GenerationUsage& usage) {
+    const int64_t fed = usage.prompt_tokens + usage.generated_tokens - 1;
+    EXPECT_EQ(usage.cache.evicted_tokens,
+              GetParam() == CachePolicyKind::kFull ? 0 : fed - 16);
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Policies, EngineStopTest,
+                         ::testing::Values(CachePolicyKind::kFull,
+                                           CachePolicyKind::kH2o,
+                                           CachePolicyKind::kStreamingLlm),
+                         [](const auto& info) {
+                           return std::string(PolicyLabel(info.param));
+                         });
+
+TEST_P(EngineStopTest, AStopStringThatSpansPiecesIsNeverEmitted) {
+  GenerationParams params = PolicyParams(60);
   params.sampling = {.temperature = 2.0, .seed = 3};
   ASSERT_OK_AND_ASSIGN(const Collected all, Generate(params));
   // The end of one piece and the beginning of the next, both not empty.
@@ -87,11 +113,12 @@ TEST_F(EngineTest, AStopStringThatSpansPiecesIsNeverEmitted) {
   EXPECT_EQ(stopped.text, all.text.substr(0, begin));
   EXPECT_EQ(stopped.result.finish_reason, FinishReason::kStop);
   EXPECT_LT(stopped.result.usage.generated_tokens, 60);
+  ExpectEvictions(stopped.result.usage);
 }
 
-TEST_F(EngineTest, AnEndTokenStopsUnlessIgnored) {
-  ASSERT_OK_AND_ASSIGN(const Collected all, Generate(Params(20)));
-  GenerationParams params = Params(20);
+TEST_P(EngineStopTest, AnEndTokenStopsUnlessIgnored) {
+  ASSERT_OK_AND_ASSIGN(const Collected all, Generate(PolicyParams(20)));
+  GenerationParams params = PolicyParams(20);
   ASSERT_OK_AND_ASSIGN(GenerationRequest request,
                        PrepareGeneration(Target(), std::move(params)));
   request.end_ids = {all.ids[7]};
@@ -102,6 +129,7 @@ TEST_F(EngineTest, AnEndTokenStopsUnlessIgnored) {
   ASSERT_OK_AND_ASSIGN(const Collected ended, Collect(generation.get()));
   EXPECT_EQ(ended.result.finish_reason, FinishReason::kStop);
   EXPECT_EQ(ended.ids.size(), first + 1);
+  ExpectEvictions(ended.result.usage);
 }
 
 TEST_F(EngineTest, ChunkedPrefillGivesTheSameTokens) {
