@@ -93,7 +93,11 @@ Engine::~Engine() {
 
 absl::Status Engine::CheckAccepting() const {
   MutexLock lock(&mutex_);
-  return CheckAcceptingLocked();
+  const absl::Status accepting = CheckAcceptingLocked();
+  if (!accepting.ok()) {
+    metrics_->rejected(RejectReason::kDraining)->Increment();
+  }
+  return accepting;
 }
 
 absl::Status Engine::CheckAcceptingLocked() const {
@@ -104,13 +108,17 @@ absl::Status Engine::CheckAcceptingLocked() const {
 }
 
 absl::Status Engine::CheckAdmission() {
-  SL_RETURN_IF_ERROR(CheckAcceptingLocked());
+  const absl::Status accepting = CheckAcceptingLocked();
+  if (!accepting.ok()) {
+    metrics_->rejected(RejectReason::kDraining)->Increment();
+    return accepting;
+  }
   const int waiting = static_cast<int>(waiting_.size()) + waiting_tasks_;
   // A request that finds a free slot waits for the turn only, not for another
   // request.
   const int limit = limits_.max_waiting_requests + limits_.max_running_requests;
   if (waiting + running_requests_ < limit) return absl::OkStatus();
-  metrics_->queue_rejections->Increment();
+  metrics_->rejected(RejectReason::kQueueFull)->Increment();
   return MakeError(
       absl::StatusCode::kResourceExhausted,
       fmt::format("{} requests run and {} wait; at most {} may run and {} wait",

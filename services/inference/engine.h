@@ -66,7 +66,7 @@ class Engine {
   // thread.
   void Post(std::function<void()> work);
 
-  // kUnavailable after Drain.
+  // kUnavailable after Drain; counts as a request refused.
   absl::Status CheckAccepting() const;
   // Refuses new requests from now on. Those accepted go on.
   void Drain();

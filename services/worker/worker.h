@@ -19,6 +19,7 @@ namespace sinklora::worker {
 
 struct WorkerOptions {
   std::string worker_id;  // stable name, for logs; 1 to 128 bytes
+  int index = 0;  // among the workers of this process; their metric label
   // host:port, asked for at every use: in one process the port is known only
   // after everything has started. The registry is at the trainer's.
   std::function<std::string()> trainer_address;

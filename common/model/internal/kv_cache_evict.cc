@@ -70,6 +70,19 @@ absl::Status KvCache::AddScores(int64_t layer_index,
   return absl::OkStatus();
 }
 
+double KvCache::RetainedAttentionRatio() const {
+  if (!has_scores() || seen_tokens_ == 0) return 1;
+  double retained = 0;
+  for (const Layer& layer : layers_) {
+    for (int64_t h = 0; h < kv_heads_; ++h)
+      retained += Sum(Head(layer, h).scores);
+  }
+  // Every query of every head pays 1 in all (AddScores checks it).
+  const auto paid = static_cast<double>(static_cast<int64_t>(layers_.size()) *
+                                        num_heads_ * seen_tokens_);
+  return std::min(1.0, retained / paid);
+}
+
 absl::Status KvCache::EvictOne(int64_t layer_index) {
   Layer& layer = layers_[layer_index];
   if (layer.used <= budget_) return absl::OkStatus();

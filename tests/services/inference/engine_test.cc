@@ -166,6 +166,18 @@ TEST_F(EngineTest, H2oHoldsItsBudgetAndCountsWhatItEvicts) {
   EXPECT_THAT(Metrics(),
               HasSubstr("sinklora_inference_kv_evicted_tokens_total{policy="
                         "\"h2o\"} 159"));
+  // One of the two forgot, and only that is measured.
+  EXPECT_THAT(
+      Metrics(),
+      HasSubstr("sinklora_inference_kv_retained_attention_mass_ratio_count 1"));
+  EXPECT_THAT(Metrics(),
+              HasSubstr("sinklora_inference_kv_retained_attention_mass_ratio_"
+                        "bucket{le=\"1\"} 1"));
+  EXPECT_THAT(
+      Metrics(),
+      AllOf(
+          HasSubstr("sinklora_inference_generations_total{policy=\"full\"} 1"),
+          HasSubstr("sinklora_inference_generations_total{policy=\"h2o\"} 1")));
 }
 
 TEST_F(EngineTest, ManyAtOnceEqualEachAlone) {
@@ -320,7 +332,8 @@ TEST_F(EngineTest, AFullQueueRefusesWithItsLimit) {
                                                 HasSubstr("1 wait"))));
   EXPECT_THAT(engine_->Run([](kernels::Backend*) { return absl::OkStatus(); }),
               StatusIs(absl::StatusCode::kResourceExhausted));
-  EXPECT_EQ(metrics_->queue_rejections->Value(), 2);
+  EXPECT_EQ(metrics_->rejected(RejectReason::kQueueFull)->Value(), 2);
+  EXPECT_EQ(metrics_->rejected(RejectReason::kDraining)->Value(), 0);
   EXPECT_OK(Collect(running.get()));
   EXPECT_OK(Collect(waiting.get()));
 }
@@ -332,6 +345,9 @@ TEST_F(EngineTest, DrainFinishesWhatRunsAndRefusesTheRest) {
   engine_->Drain();
   EXPECT_THAT(engine_->Submit(std::move(late)),
               StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(engine_->CheckAccepting(),
+              StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_EQ(metrics_->rejected(RejectReason::kDraining)->Value(), 2);
   EXPECT_THAT(engine_->Run([](kernels::Backend*) { return absl::OkStatus(); }),
               StatusIs(absl::StatusCode::kUnavailable));
   ASSERT_OK_AND_ASSIGN(const Collected collected, Collect(generation.get()));

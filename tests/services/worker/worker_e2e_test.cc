@@ -103,7 +103,8 @@ class WorkerE2eTest : public ClusterTest {
     kernels::BackendOptions options;
     options.num_threads = 1;
     ASSERT_OK(ToAbsl(kernels::OpenBackend(kDevice, options, &backend_)));
-    counters_ = std::make_unique<worker::WorkerMetrics>(worker_metrics_.get());
+    counters_ =
+        std::make_unique<worker::WorkerMetrics>(worker_metrics_.get(), 0);
   }
 
   // Leases the next job and runs it in this thread. How that ended.
@@ -203,11 +204,13 @@ TEST_F(WorkerE2eTest, JobRunsToARegisteredAdapter) {
   EXPECT_EQ(adapter.rope_factor(), 2);
   EXPECT_EQ(adapter.lora_rank(), 8);
   EXPECT_EQ(adapter.source_job(), job.name());
-  EXPECT_EQ(Metric(*worker_metrics_, "sinklora_worker_tokens_total"),
-            6 * 2 * kContextTokens);
-  EXPECT_EQ(Metric(*worker_metrics_,
-                   "sinklora_worker_checkpoint_duration_seconds_count"),
-            3);
+  EXPECT_EQ(
+      Metric(*worker_metrics_, "sinklora_worker_tokens_total{worker=\"0\"}"),
+      6 * 2 * kContextTokens);
+  EXPECT_EQ(
+      Metric(*worker_metrics_,
+             "sinklora_worker_checkpoint_duration_seconds_count{worker=\"0\"}"),
+      3);
 
   // The merged model is a whole Hugging Face directory.
   ASSERT_OK_AND_ASSIGN(const auto merged, TempDir::Create());
@@ -384,9 +387,10 @@ TEST_F(WorkerE2eTest, StoppedWorkerHandsOverItsProgress) {
   ASSERT_OK(Cancel(job.name()));
   Watch(job.name());
   second->Stop();
-  EXPECT_EQ(Metric(*worker_metrics_,
-                   "sinklora_worker_jobs_total{outcome=\"released\"}"),
-            1);
+  EXPECT_EQ(
+      Metric(*worker_metrics_,
+             "sinklora_worker_jobs_total{outcome=\"released\",worker=\"0\"}"),
+      1);
 }
 
 TEST_F(WorkerE2eTest, TwoWorkersRunEachJobOnce) {
@@ -405,9 +409,10 @@ TEST_F(WorkerE2eTest, TwoWorkersRunEachJobOnce) {
   }
   w1->Stop();
   w2->Stop();
-  EXPECT_EQ(Metric(*worker_metrics_,
-                   "sinklora_worker_jobs_total{outcome=\"succeeded\"}"),
-            4);
+  EXPECT_EQ(
+      Metric(*worker_metrics_,
+             "sinklora_worker_jobs_total{outcome=\"succeeded\",worker=\"0\"}"),
+      4);
   ASSERT_OK_AND_ASSIGN(const auto a, Adapter("a"));
   ASSERT_OK_AND_ASSIGN(const auto d, Adapter("d"));
   EXPECT_EQ(a.digest(), d.digest());  // same spec, same bytes
