@@ -7,6 +7,7 @@
 
 #include "common/base/status.h"
 #include "common/text/tokenizer.h"
+#include "common/weights/checkpoint_manifest.h"
 #include "common/weights/model_files.h"
 #include "common/weights/peft_adapter.h"
 
@@ -132,6 +133,36 @@ absl::StatusOr<Adapter> CheckAdapter(const std::string& dir,
                                                    : config.rope_factor);
   adapter.set_lora_rank(static_cast<int32_t>(peft->rank));
   return adapter;
+}
+
+absl::Status CheckCheckpoint(const std::string& dir, const FileInfos& files,
+                             int64_t step) {
+  const auto invalid = [&](const std::string& defect) {
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     fmt::format("checkpoint of step {}: {}", step, defect),
+                     {"INVALID_CHECKPOINT", {{"step", std::to_string(step)}}});
+  };
+  const auto manifest = ReadCheckpointManifest(dir);
+  if (!manifest.ok()) {
+    return invalid(
+        std::string(AsUploadError(manifest.status(), dir).message()));
+  }
+  if (manifest->step != step) {
+    return invalid(fmt::format("{} is of step {}", kCheckpointManifestFile,
+                               manifest->step));
+  }
+  for (const auto& file : files) {
+    if (file.path() != kCheckpointStateFile) continue;
+    if (file.size_bytes() == manifest->state_size_bytes &&
+        file.sha256() == manifest->state_sha256) {
+      return absl::OkStatus();
+    }
+    return invalid(fmt::format(
+        "{} has {} bytes and SHA-256 {}, {} says {} and {}", file.path(),
+        file.size_bytes(), file.sha256(), kCheckpointManifestFile,
+        manifest->state_size_bytes, manifest->state_sha256));
+  }
+  return invalid(fmt::format("{} is missing", kCheckpointStateFile));
 }
 
 }  // namespace sinklora::trainer

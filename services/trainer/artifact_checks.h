@@ -27,6 +27,12 @@ absl::StatusOr<registry::v1::Adapter> CheckAdapter(const std::string& dir,
                                                    const FileInfos& files,
                                                    const std::string& base_dir);
 
+// Whether the checkpoint in `dir` is one of `step` whose manifest describes
+// `files`. kInvalidArgument (reason INVALID_CHECKPOINT) when not. Reads the
+// manifest only: the hashes of `files` are what arrived.
+absl::Status CheckCheckpoint(const std::string& dir, const FileInfos& files,
+                             int64_t step);
+
 }  // namespace sinklora::trainer
 
 #endif  // SINKLORA_SERVICES_TRAINER_ARTIFACT_CHECKS_H_

@@ -63,6 +63,26 @@ class ArtifactStore {
   const Options options_;
 };
 
+// Takes away directories that nothing names any more without keeping anybody
+// waiting: Take() only moves one aside, the destructor removes them all. Make
+// it before the lock under which Take() is called, so that it goes after it.
+// Not thread-safe. Borrows the store.
+class Trash {
+ public:
+  explicit Trash(const ArtifactStore* artifacts) : artifacts_(artifacts) {}
+  ~Trash() = default;
+  Trash(const Trash&) = delete;
+  Trash& operator=(const Trash&) = delete;
+  // A missing directory is fine. One that cannot be moved (no room for so much
+  // as a name) is removed at once; what stays goes at the next start.
+  void Take(const std::string& dir);
+
+ private:
+  const ArtifactStore* const artifacts_;
+  std::unique_ptr<TempDir> dir_;  // made when first needed
+  int taken_ = 0;
+};
+
 // SHA-256 over the sorted (path, file digest) list: the content address.
 std::string ContentDigest(FileInfos files);
 

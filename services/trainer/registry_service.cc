@@ -52,8 +52,9 @@ class Service final : public RegistryService::CallbackService {
           ImportModelRequest first;
           SL_RETURN_IF_ERROR(ReadHeader(reader, &first));
           SL_RETURN_IF_ERROR(ValidateId("header.name", first.header().name()));
-          SL_ASSIGN_OR_RETURN(const StagedUpload upload,
-                              ReceiveFiles(call, reader, *artifacts_));
+          SL_ASSIGN_OR_RETURN(
+              const StagedUpload upload,
+              ReceiveFiles(call, first.header().size(), reader, *artifacts_));
           SL_ASSIGN_OR_RETURN(
               *resp->mutable_model(),
               registry_->ImportModel(first.header(), upload.dir->path(),
@@ -120,8 +121,9 @@ class Service final : public RegistryService::CallbackService {
           const auto& header = first.header();
           SL_RETURN_IF_ERROR(ValidateId("header.name", header.name()));
           SL_RETURN_IF_ERROR(registry_->GetModel(header.base_model()).status());
-          SL_ASSIGN_OR_RETURN(const StagedUpload upload,
-                              ReceiveFiles(call, reader, *artifacts_));
+          SL_ASSIGN_OR_RETURN(
+              const StagedUpload upload,
+              ReceiveFiles(call, header.size(), reader, *artifacts_));
           SL_ASSIGN_OR_RETURN(*resp->mutable_adapter(),
                               registry_->ImportAdapter(
                                   header, upload.dir->path(), upload.files));

@@ -6,7 +6,6 @@
 #define SINKLORA_SERVICES_TRAINER_UPLOAD_H_
 
 #include <algorithm>
-#include <limits>
 #include <memory>
 #include <string>
 
@@ -16,6 +15,7 @@
 #include "common/base/status.h"
 #include "common/rpc/file_transfer.h"
 #include "common/rpc/handlers.h"
+#include "common/rpc/upload_receiver.h"
 #include "services/trainer/artifact_store.h"
 
 namespace sinklora::trainer {
@@ -39,32 +39,30 @@ absl::Status ReadHeader(StreamReader<Request>* reader, Request* first) {
   return absl::OkStatus();
 }
 
-// Reads everything after the header.
+// Reads everything after the header, which announced `size`.
 template <typename Request>
 absl::StatusOr<StagedUpload> ReceiveFiles(const CallInfo& call,
+                                          const common::v1::TransferSize& size,
                                           StreamReader<Request>* reader,
                                           const ArtifactStore& artifacts) {
   StagedUpload upload;
   SL_ASSIGN_OR_RETURN(upload.dir, artifacts.NewStaging());
-  SL_RETURN_IF_ERROR(artifacts.disk()->CheckRoom());
-  FileReceiver receiver(upload.dir->path(),
-                        std::numeric_limits<int64_t>::max());
+  SL_ASSIGN_OR_RETURN(
+      const auto receiver,
+      UploadReceiver::Create(upload.dir->path(), size, artifacts.disk()));
   Request request;
   while (reader->Read(&request)) {
     if (!request.has_chunk()) {
       return absl::InvalidArgumentError(
           "a message after the first of the stream has no chunk");
     }
-    SL_ASSIGN_OR_RETURN(const auto room, artifacts.disk()->Reserve(
-                                             request.chunk().data().size()));
-    SL_RETURN_IF_ERROR(receiver.Accept(request.chunk()));
+    SL_RETURN_IF_ERROR(receiver->Accept(request.chunk()));
   }
-  // The end of the stream and the end of the client look the same to Read().
   if (call.cancellation->cancelled()) {
     return absl::CancelledError("the upload was cancelled");
   }
-  SL_RETURN_IF_ERROR(receiver.Finish());
-  for (const auto& received : receiver.received()) {
+  SL_RETURN_IF_ERROR(receiver->Finish());
+  for (const auto& received : receiver->received()) {
     common::v1::FileInfo file;
     file.set_path(received.path);
     file.set_size_bytes(received.size_bytes);

@@ -50,8 +50,9 @@ class Service final : public WorkerService::CallbackService {
           CommitCheckpointRequest first;
           SL_RETURN_IF_ERROR(ReadHeader(reader, &first));
           SL_RETURN_IF_ERROR(jobs_->CheckLease(first.header().lease()));
-          SL_ASSIGN_OR_RETURN(const StagedUpload upload,
-                              ReceiveFiles(call, reader, *artifacts_));
+          SL_ASSIGN_OR_RETURN(
+              const StagedUpload upload,
+              ReceiveFiles(call, first.header().size(), reader, *artifacts_));
           SL_ASSIGN_OR_RETURN(
               *resp->mutable_checkpoint(),
               jobs_->CommitCheckpoint(first.header(), upload.dir->path(),
@@ -67,8 +68,9 @@ class Service final : public WorkerService::CallbackService {
                            DownloadCheckpointResponse>(
         rpc_, "DownloadCheckpoint", context, request,
         [this](const CallInfo&, const auto& req, auto* writer) -> absl::Status {
-          SL_ASSIGN_OR_RETURN(const auto stored,
-                              jobs_->OpenCheckpoint(req.lease()));
+          SL_ASSIGN_OR_RETURN(
+              const auto stored,
+              jobs_->OpenCheckpoint(req.lease(), req.broken_step()));
           std::vector<std::string> paths;
           for (const auto& file : stored.checkpoint.files()) {
             paths.push_back(file.path());
@@ -91,8 +93,9 @@ class Service final : public WorkerService::CallbackService {
           StagedUpload upload;
           std::string dir;
           if (first.header().outcome() == JOB_STATE_SUCCEEDED) {
-            SL_ASSIGN_OR_RETURN(upload,
-                                ReceiveFiles(call, reader, *artifacts_));
+            SL_ASSIGN_OR_RETURN(
+                upload,
+                ReceiveFiles(call, first.header().size(), reader, *artifacts_));
             dir = upload.dir->path();
           }
           SL_ASSIGN_OR_RETURN(

@@ -32,11 +32,12 @@ class Remote {
   virtual absl::Status CommitCheckpoint(
       const trainer::v1::CommitCheckpointHeader& header, const std::string& dir,
       const Cancellation* cancellation) = 0;
-  // Files of the last checkpoint into `dir`, which exists. kNotFound when there
-  // is none.
-  virtual absl::Status DownloadCheckpoint(const trainer::v1::Lease& lease,
-                                          const std::string& dir,
-                                          const Cancellation* cancellation) = 0;
+  // Files of the last checkpoint into `dir`, which exists; returns its step.
+  // That of `broken_step` (0: none) is dropped first. kNotFound when there is
+  // none, kDataLoss when all are broken.
+  virtual absl::StatusOr<int64_t> DownloadCheckpoint(
+      const trainer::v1::Lease& lease, int64_t broken_step,
+      const std::string& dir, const Cancellation* cancellation) = 0;
   // `result_dir` is empty unless the outcome is SUCCEEDED.
   virtual absl::Status FinishJob(const trainer::v1::FinishJobHeader& header,
                                  const std::string& result_dir,

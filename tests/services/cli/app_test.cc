@@ -176,6 +176,8 @@ TEST_F(AppTest, ImportSendsFoldersRecursively) {
                            Pair("c.jsonl", "{}")));
   EXPECT_EQ(server_.curator.header.name(), "books");
   EXPECT_EQ(server_.curator.header.request_id(), "r-1");
+  EXPECT_EQ(server_.curator.header.size().file_count(), 3);
+  EXPECT_EQ(server_.curator.header.size().total_bytes(), 1 + (3 << 20) + 2);
   EXPECT_EQ(server_.curator.header.format(),
             curator::v1::SOURCE_FORMAT_PLAIN_TEXT);
 }

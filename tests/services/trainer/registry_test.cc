@@ -31,7 +31,8 @@ class RegistryTest : public TrainerCoreTest {
     registry::v1::DeleteModelRequest request;
     request.set_name(name);
     request.set_request_id(id);
-    return registry_->DeleteModel(request);
+    Trash trash(artifacts_.get());
+    return registry_->DeleteModel(request, &trash);
   }
 };
 
