@@ -11,6 +11,7 @@ Usage: check_safetensors.py --tool build/release/tests/safetensors_tool --work D
 import argparse
 import collections
 import json
+import math
 import os
 import random
 import struct
@@ -43,7 +44,7 @@ def random_tensors(rng):
             tensors[name] = torch.randint(0, 2, shape, dtype=torch.uint8).bool()
         else:
             width = torch.empty(0, dtype=dtype).element_size()
-            raw = torch.randint(0, 256, shape[:-1] + [(shape[-1] if shape else 1) * width], dtype=torch.uint8)
+            raw = torch.randint(0, 256, [math.prod(shape) * width], dtype=torch.uint8)
             tensors[name] = raw.view(dtype).reshape(shape)
     return tensors
 
@@ -150,8 +151,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tool", required=True)
     parser.add_argument("--work", required=True)
-    parser.add_argument("--files", type=int, default=200)
-    parser.add_argument("--mutants", type=int, default=20000)
+    parser.add_argument("--files", type=int, default=60)
+    parser.add_argument("--mutants", type=int, default=4000)
     args = parser.parse_args()
     os.makedirs(args.work, exist_ok=True)
     rng = random.Random(1)

@@ -5,7 +5,8 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../../deploy/common.sh"
 
 # exports: transformers and PEFT load our exports and give our logits.
-SECTIONS=(exports)
+# safetensors: the library reads our files, and refuses what we refuse.
+SECTIONS=(exports safetensors)
 
 usage() {
   cat <<TXT
@@ -53,6 +54,11 @@ tool() { printf '%s/build/%s/tests/%s' "$SOURCE_DIR" "$preset" "$1"; }
 run_exports() {
   build "$preset" parity_tool
   "$PYTHON" "$PARITY_DIR/check_exports.py" --tool "$(tool parity_tool)" --work "$WORK_DIR/exports"
+}
+
+run_safetensors() {
+  build "$preset" safetensors_tool
+  "$PYTHON" "$PARITY_DIR/check_safetensors.py" --tool "$(tool safetensors_tool)" --work "$WORK_DIR/safetensors"
 }
 
 if [ "$install" = yes ]; then

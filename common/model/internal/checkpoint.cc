@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <list>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -14,6 +13,7 @@
 #include "common/base/status.h"
 #include "common/weights/checkpoint_manifest.h"
 #include "common/weights/safetensors.h"
+#include "common/weights/safetensors_writer.h"
 
 namespace sinklora::internal {
 namespace {
@@ -87,6 +87,29 @@ absl::StatusOr<StoredTensor> FindState(const SafetensorsFile& file,
   return it->second;
 }
 
+// One tensor at a time: the state may not fit in memory a second time.
+absl::Status WriteState(kernels::Backend* backend,
+                        const TrainableSet& trainables,
+                        const std::string& path) {
+  std::map<std::string, const DeviceTensor*> by_name;
+  std::vector<TensorSpec> specs;
+  for (const Trainable& t : trainables.tensors()) {
+    for (const auto& [suffix, tensor] : Parts(t)) {
+      by_name[t.spec.name + suffix] = tensor;
+      specs.push_back({t.spec.name + suffix, FileDType::kF32, t.spec.shape});
+    }
+  }
+  SL_ASSIGN_OR_RETURN(const auto writer,
+                      SafetensorsWriter::Create(path, std::move(specs), {}));
+  for (const TensorSpec& spec : writer->tensors()) {
+    SL_ASSIGN_OR_RETURN(const std::vector<float> values,
+                        Download(backend, by_name.at(spec.name)->view()));
+    const TensorBytes bytes(values.data(), spec.shape, spec.dtype);
+    SL_RETURN_IF_ERROR(writer->Append(spec.name, bytes.view().bytes));
+  }
+  return writer->Finish();
+}
+
 }  // namespace
 
 std::string OptionsJson(const LlamaConfig& config,
@@ -109,18 +132,8 @@ absl::Status WriteCheckpoint(kernels::Backend* backend,
                              const std::string& options_json,
                              const std::string& directory) {
   SL_RETURN_IF_ERROR(MakeDirs(directory));
-  std::list<TensorBytes> bytes;  // stable addresses for the views
-  std::map<std::string, StoredTensor> state;
-  for (const Trainable& t : trainables.tensors()) {
-    for (const auto& [suffix, tensor] : Parts(t)) {
-      SL_ASSIGN_OR_RETURN(const std::vector<float> values,
-                          Download(backend, tensor->view()));
-      bytes.emplace_back(values.data(), t.spec.shape, FileDType::kF32);
-      state[t.spec.name + suffix] = bytes.back().view();
-    }
-  }
   const std::string state_path = JoinPath(directory, kCheckpointStateFile);
-  SL_RETURN_IF_ERROR(WriteSafetensors(state_path, state, {}));
+  SL_RETURN_IF_ERROR(WriteState(backend, trainables, state_path));
   SL_ASSIGN_OR_RETURN(const int64_t size, FileSize(state_path));
   SL_ASSIGN_OR_RETURN(const std::string digest, Sha256OfFile(state_path));
   return WriteCheckpointManifest(directory, {step, options_json, size, digest});
