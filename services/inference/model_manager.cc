@@ -6,6 +6,7 @@
 #include "common/base/ids.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
+#include "common/text/chat_template_detection.h"
 #include "common/weights/model_files.h"
 #include "common/weights/peft_adapter.h"
 
@@ -195,6 +196,7 @@ absl::StatusOr<std::shared_ptr<const LoadedBase>> ModelManager::LoadBase(
   auto base = MakeOnEngine<LoadedBase>(engine_);
   base->digest = model.digest;
   SL_ASSIGN_OR_RETURN(base->tokenizer, Tokenizer::LoadFromDirectory(directory));
+  base->chat_format = ReadChatFormat(directory);
   SL_RETURN_IF_ERROR(engine_->RunInternal([&](kernels::Backend* backend) {
     SL_ASSIGN_OR_RETURN(
         base->weights,
