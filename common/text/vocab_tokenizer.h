@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -92,10 +93,11 @@ class VocabularyBuilder {
   absl::StatusOr<Vocabulary> Build();
 
  private:
-  absl::Status Grow(int64_t id, std::string_view name);
+  absl::Status CheckId(int64_t id, std::string_view name) const;
   const std::string what_;
-  Vocabulary vocabulary_;
-  std::vector<bool> known_;
+  // By id; a file may claim any.
+  absl::flat_hash_map<int32_t, std::string> token_bytes_;
+  StringMap<int32_t> special_ids_;
 };
 
 }  // namespace sinklora

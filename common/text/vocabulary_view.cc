@@ -8,6 +8,7 @@
 #include "common/base/status.h"
 #include "common/text/byte_alphabet.h"
 #include "common/text/byte_token.h"
+#include "common/text/chat_template_detection.h"
 #include "common/text/split_regex.h"
 #include "common/text/string_map.h"
 #include "common/text/tokenizer_file.h"
@@ -169,6 +170,8 @@ absl::StatusOr<VocabularyView> ReadVocabularyView(
     FillFromTiktoken(std::get<TiktokenFile>(file.content), &view);
   }
   view.pre_tokenizer = SplitName(view.split_patterns);
+  SL_ASSIGN_OR_RETURN(const auto chat_template, ReadChatTemplate(directory));
+  view.chat_template = chat_template.value_or("");
   view.bos_id = ids.bos;
   view.eos_id = ids.eos;
   view.padding_id = ids.padding;
