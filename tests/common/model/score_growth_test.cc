@@ -101,7 +101,9 @@ TEST_P(ScoreGrowthTest, BeyondTheLargestHalfFloat) {
         const float score = after[h * kTokens + j];
         sum += score;
         // The others are none the wiser.
-        if (j != kHeavy) EXPECT_EQ(score, fresh[h * kTokens + j]) << j;
+        if (j != kHeavy) {
+          EXPECT_EQ(score, fresh[h * kTokens + j]) << j;
+        }
       }
       const double tolerance = internal::ScoreTolerance(kGrown, sum);
       EXPECT_TRUE(std::abs(sum - seed - kGrown) <= tolerance)

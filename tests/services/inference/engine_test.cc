@@ -229,8 +229,8 @@ class ThrowingTokenizer final : public Tokenizer {
   ThrowingTokenizer(const Tokenizer* tokenizer, int tokens)
       : tokenizer_(tokenizer), tokens_left_(tokens) {}
   absl::StatusOr<std::vector<int32_t>> Encode(
-      std::string_view text) const override {
-    return tokenizer_->Encode(text);
+      std::string_view text, const EncodeOptions& options) const override {
+    return tokenizer_->Encode(text, options);
   }
   absl::StatusOr<std::string> Decode(
       std::span<const int32_t> ids) const override {
@@ -240,8 +240,8 @@ class ThrowingTokenizer final : public Tokenizer {
     if (--tokens_left_ < 0) throw std::bad_alloc();
     return tokenizer_->TokenBytes(id);
   }
-  bool strips_leading_space() const override {
-    return tokenizer_->strips_leading_space();
+  LeadingSpace leading_space() const override {
+    return tokenizer_->leading_space();
   }
   int32_t vocab_size() const override { return tokenizer_->vocab_size(); }
   std::optional<int32_t> SpecialTokenId(std::string_view text) const override {
