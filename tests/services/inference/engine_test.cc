@@ -243,6 +243,9 @@ class ThrowingTokenizer final : public Tokenizer {
   LeadingSpace leading_space() const override {
     return tokenizer_->leading_space();
   }
+  bool KeepsLeadingSpace(int32_t id) const override {
+    return tokenizer_->KeepsLeadingSpace(id);
+  }
   int32_t vocab_size() const override { return tokenizer_->vocab_size(); }
   std::optional<int32_t> SpecialTokenId(std::string_view text) const override {
     return tokenizer_->SpecialTokenId(text);
