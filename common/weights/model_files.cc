@@ -7,7 +7,7 @@
 #include "common/base/files.h"
 #include "common/base/status.h"
 #include "common/text/json.h"
-#include "common/weights/file_dtype.h"
+#include "common/weights/tensor_check.h"
 #include "fmt/format.h"
 
 namespace sinklora {
@@ -67,20 +67,10 @@ absl::StatusOr<std::set<std::string>> ShardNames(const std::string& directory,
                                          kSingleFile, kIndexFile));
 }
 
-bool IsRotaryBuffer(const std::string& name) {
-  return name.ends_with("rotary_emb.inv_freq");
-}
-
-// A tensor with the file it came from, for messages.
-struct Found {
-  StoredTensor tensor;
-  std::string path;
-};
-
 absl::Status CollectTensors(const SafetensorsFile& file,
                             const std::string& path, const std::string& shard,
                             const WeightMap& weight_map,
-                            std::map<std::string, Found>* found) {
+                            std::map<std::string, FoundTensor>* found) {
   for (const auto& [name, tensor] : file.tensors()) {
     const auto mapped = weight_map.find(name);
     if (!weight_map.empty() &&
@@ -90,22 +80,7 @@ absl::Status CollectTensors(const SafetensorsFile& file,
           mapped == weight_map.end() ? "not" : "in '" + mapped->second + "'",
           kIndexFile));
     }
-    found->insert({name, Found{tensor, path}});
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckTensor(const Found& found, const std::string& name,
-                         const std::vector<int64_t>& shape) {
-  if (found.tensor.shape != shape) {
-    return absl::InvalidArgumentError(fmt::format(
-        "{}: tensor '{}' has shape {}, config.json makes it {}", found.path,
-        name, ShapeToString(found.tensor.shape), ShapeToString(shape)));
-  }
-  if (!IsFloat(found.tensor.dtype)) {
-    return absl::InvalidArgumentError(
-        fmt::format("{}: tensor '{}' is {}, must be F32, F16 or BF16",
-                    found.path, name, FileDTypeName(found.tensor.dtype)));
+    found->insert({name, FoundTensor{tensor, path}});
   }
   return absl::OkStatus();
 }
@@ -124,7 +99,7 @@ absl::StatusOr<std::unique_ptr<ModelFiles>> ModelFiles::Open(
 
   WeightMap weight_map;
   SL_ASSIGN_OR_RETURN(const auto shards, ShardNames(directory, &weight_map));
-  std::map<std::string, Found> found;
+  std::map<std::string, FoundTensor> found;
   for (const std::string& shard : shards) {
     const std::string path = JoinPath(directory, shard);
     SL_ASSIGN_OR_RETURN(auto file, SafetensorsFile::Open(path));
@@ -138,31 +113,8 @@ absl::StatusOr<std::unique_ptr<ModelFiles>> ModelFiles::Open(
                       JoinPath(directory, file), name, kIndexFile));
     }
   }
-  // Before the list is made: config.json may ask for any number of layers.
-  constexpr int64_t kTensorsPerLayer = 9;
-  const auto count = static_cast<int64_t>(found.size());
-  if (model->config_.num_layers > count / kTensorsPerLayer) {
-    return absl::InvalidArgumentError(fmt::format(
-        "{}: {} tensors are too few for num_hidden_layers {} of config.json",
-        directory, count, model->config_.num_layers));
-  }
-  for (const auto& [name, shape] : LlamaTensors(model->config_)) {
-    const auto it = found.find(name);
-    if (it == found.end()) {
-      return absl::InvalidArgumentError(
-          fmt::format("{}: tensor '{}' is missing", directory, name));
-    }
-    SL_RETURN_IF_ERROR(CheckTensor(it->second, name, shape));
-    model->tensors_[name] = it->second.tensor;
-    found.erase(it);
-  }
-  for (const auto& [name, rest] : found) {
-    const bool unused_head =
-        name == "lm_head.weight" && model->config_.tie_word_embeddings;
-    if (unused_head || IsRotaryBuffer(name)) continue;
-    return absl::InvalidArgumentError(
-        fmt::format("{}: unknown tensor '{}'", rest.path, name));
-  }
+  SL_ASSIGN_OR_RETURN(model->tensors_,
+                      CheckTensors(model->config_, found, directory));
   return model;
 }
 

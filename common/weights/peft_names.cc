@@ -113,7 +113,8 @@ const std::vector<std::string>& LoraTargetModules() {
 
 const std::vector<std::string>& SavedModules() {
   static const auto& modules = *new std::vector<std::string>{
-      "embed_tokens", "input_layernorm", "post_attention_layernorm", "norm",
+      "embed_tokens", "input_layernorm",          "q_norm",
+      "k_norm",       "post_attention_layernorm", "norm",
       "lm_head"};
   return modules;
 }

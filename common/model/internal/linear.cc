@@ -22,6 +22,10 @@ absl::Status LinearForward(kernels::Backend* backend, const LinearWeights& w,
                            const TensorView& out) {
   SL_RETURN_IF_KERNEL_ERROR(backend->MatMul(
       {.a = x, .b = w.weight, .out = out, .transpose_b = true}));
+  if (!w.bias.empty()) {
+    SL_RETURN_IF_KERNEL_ERROR(
+        backend->BiasForward({.bias = w.bias, .out = out}));
+  }
   if (w.rank() == 0) return absl::OkStatus();
   const TensorView down = Narrow(scratch.down, x.shape[0], w.rank());
   SL_RETURN_IF_KERNEL_ERROR(backend->MatMul(
@@ -43,6 +47,10 @@ absl::Status LinearBackward(kernels::Backend* backend, const LinearWeights& w,
                                                .out = w.dweight,
                                                .transpose_a = true,
                                                .beta = 1.0f}));
+  }
+  if (!w.dbias.empty()) {
+    SL_RETURN_IF_KERNEL_ERROR(
+        backend->BiasBackward({.dout = args.dout, .dbias = w.dbias}));
   }
   const int64_t rank = w.rank();
   const TensorView ddown = Narrow(scratch.ddown, args.x.shape[0], rank);

@@ -20,7 +20,7 @@ struct LoraScratch {
   kernels::TensorView ddown;  // its gradient; empty when no backward follows
 };
 
-// out[tokens, out] = x[tokens, in] W^T + scale (x A^T) B^T.
+// out[tokens, out] = x[tokens, in] W^T + bias + scale (x A^T) B^T.
 absl::Status LinearForward(kernels::Backend* backend, const LinearWeights& w,
                            const kernels::ConstTensorView& x,
                            const LoraScratch& scratch,

@@ -41,7 +41,8 @@ absl::Status TrainingRunImpl::WriteAdapter(const std::string& base_model_name,
   adapter.lora_alpha = options_.lora.lora_alpha;
   adapter.target_modules = options_.lora.target_modules;
   adapter.context_tokens = options_.context_tokens;
-  adapter.rope_factor = RopeFactorFor(config_, options_.context_tokens);
+  SL_ASSIGN_OR_RETURN(adapter.rope_factor,
+                      RopeFactorFor(config_, options_.context_tokens));
   for (const Trainable& t : trainables_.tensors()) {
     const std::string& name = t.spec.name;
     HostTensor host{.shape = t.spec.shape, .values = {}};
@@ -75,10 +76,10 @@ absl::Status TrainingRunImpl::WriteModel(const std::string& base_directory,
   SL_RETURN_IF_ERROR(CopyCarriedFiles(base_directory, out_directory));
   SL_ASSIGN_OR_RETURN(const std::string base_config,
                       ReadFile(JoinPath(base_directory, "config.json")));
-  SL_ASSIGN_OR_RETURN(
-      const std::string config,
-      WithRopeFactor(base_config,
-                     RopeFactorFor(config_, options_.context_tokens)));
+  SL_ASSIGN_OR_RETURN(const double rope_factor,
+                      RopeFactorFor(config_, options_.context_tokens));
+  SL_ASSIGN_OR_RETURN(const std::string config,
+                      WithRopeFactor(base_config, rope_factor));
   return WriteFileAtomic(JoinPath(out_directory, "config.json"), config);
 }
 
