@@ -119,6 +119,68 @@ TEST(LlamaConfigTest, WhatIsNotSupportedIsNamed) {
   EXPECT_THAT(ParseLlamaConfig("{"), StatusIs(kInvalid));
 }
 
+// Every key that would compute something else, with a value that would and the
+// one that would not.
+TEST(LlamaConfigTest, KeysOfOtherArchitecturesAreRefusedUnlessHarmless) {
+  struct Key {
+    const char* key;
+    json harmful;
+    json harmless;
+  };
+  const json object = json::object({{"a", 1}}), none = nullptr;
+  const Key keys[] = {
+      {"quantization_config", object, none},
+      {"compression_config", object, none},
+      {"auto_map", object, none},
+      {"partial_rotary_factor", 0.25, 1.0},
+      {"rotary_pct", 0.5, 1},
+      {"rope_interleave", true, false},
+      {"rope_interleaved", true, false},
+      {"alibi", true, false},
+      {"no_rope_layers", {1, 0}, none},
+      {"no_rope_layer_interval", 4, none},
+      {"num_experts", 8, 0},
+      {"num_local_experts", 8, 0},
+      {"n_routed_experts", 64, 0},
+      {"num_experts_per_tok", 2, 0},
+      {"moe_intermediate_size", 64, 0},
+      {"attn_logit_softcapping", 50.0, none},
+      {"final_logit_softcapping", 30.0, none},
+      {"query_pre_attn_scalar", 256, none},
+      {"attention_multiplier", 0.01, none},
+      {"embedding_multiplier", 12, 1},
+      {"residual_multiplier", 0.22, 1.0},
+      {"logits_scaling", 8, 1},
+      {"logit_scale", 0.06, 1},
+      {"scale_emb", 12, 1},
+      {"scale_depth", 1.4, 1},
+      {"clip_qkv", 8, none},
+      {"use_qk_norm", true, false},
+      {"qk_norm", true, false},
+      {"qk_layernorm", true, false},
+      {"bias", true, false},
+      {"use_parallel_residual", true, false},
+      {"parallel_attn", true, false},
+      {"attention_chunk_size", 8192, none},
+      {"kv_lora_rank", 512, none},
+      {"num_nextn_predict_layers", 1, 0},
+      {"cross_attention_layers", {3}, none},
+      {"vision_config", object, none},
+      {"text_config", object, none},
+      {"audio_config", object, none},
+      {"add_cross_attention", true, false},
+      {"is_encoder_decoder", true, false},
+  };
+  for (const Key& k : keys) {
+    EXPECT_THAT(ParseLlamaConfig(Edited(k.key, k.harmful)),
+                StatusIs(kInvalid, HasSubstr(std::string("config.json: ") +
+                                             k.key + " is ")))
+        << k.key;
+    EXPECT_OK(ParseLlamaConfig(Edited(k.key, k.harmless)).status()) << k.key;
+    EXPECT_OK(ParseLlamaConfig(Edited(k.key, nullptr)).status()) << k.key;
+  }
+}
+
 // Keys as in the published config.json files, those that mean nothing here
 // included.
 TEST(LlamaConfigTest, PublishedConfigs) {
