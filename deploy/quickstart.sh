@@ -13,7 +13,7 @@ Usage: deploy/quickstart.sh [--fast] [--text DIR] [--steps N] [--data-dir DIR]
   --fast          tune with SF-Attn only
   --text DIR      use the text files of DIR (at least 1 MB); default: the King
                   James Bible, one document a book, from a Debian package
-  --steps N       optimizer steps of each tuning (default: 60)
+  --steps N       optimizer steps of each tuning (default: 120)
   --data-dir DIR  where all state goes; replaced when it is from an earlier
                   quickstart (default: out/quickstart)
   --stop          stop the server at the end instead of leaving it running
@@ -25,7 +25,7 @@ TXT
 
 fast=no
 text=
-steps=60
+steps=120
 data_dir=$SOURCE_DIR/out/quickstart
 stop=no
 install=yes
@@ -45,7 +45,7 @@ done
 [[ $steps =~ ^[1-9][0-9]*$ ]] || fail "--steps $steps: a positive number is needed"
 
 context=2048
-eval_tokens=24576
+eval_document_tokens=4096  # of each held-out document
 adapters=(full s2 sf)
 [ $fast = no ] || adapters=(sf)
 
@@ -79,6 +79,9 @@ fi
 mkdir -p "$data_dir/train" "$data_dir/heldout"
 touch "$marker"
 
+# Drops what a cut left of a character; iconv says so by its exit status.
+whole_characters() { iconv -c -f UTF-8 -t UTF-8 2>/dev/null || [ $? = 1 ]; }
+
 # Documents go to train/ and heldout/ whole: nothing that is measured was trained on.
 prepare_bible() {
   bible -f gen1:1-rev22:21 | awk -v dir="$data_dir" '
@@ -99,11 +102,12 @@ prepare_folder() {
   if [ -z "$(ls "$data_dir/heldout")" ]; then
     # Too few documents to hold one out: the end of each is held out.
     for file in "$data_dir"/train/*; do
-      local lines keep
-      lines=$(wc -l <"$file")
-      keep=$((lines * 9 / 10))
-      tail -n +$((keep + 1)) "$file" >"$data_dir/heldout/$(basename "$file")"
-      head -n $keep "$file" >"$file.head" && mv "$file.head" "$file"
+      # By bytes: a document may be one line.
+      local keep
+      keep=$(($(stat -c %s "$file") * 9 / 10))
+      tail -c +$((keep + 1)) "$file" | whole_characters >"$data_dir/heldout/$(basename "$file")"
+      head -c $keep "$file" | whole_characters >"$file.head"
+      mv "$file.head" "$file"
     done
   fi
 }
@@ -150,7 +154,7 @@ perplexity() {  # perplexity CONTEXT TARGET-OPTION...
   local length=$1
   shift
   "$cli" --json eval perplexity --text "$data_dir/heldout" --context "$length" \
-    --stride $((length / 2)) --max-tokens $eval_tokens "$@"
+    --stride $((length / 2)) --max-document-tokens $eval_document_tokens "$@"
 }
 jobs=$("$cli" --json train list)
 step_seconds() {  # mean of all steps of the job that made adapter $1
@@ -197,7 +201,7 @@ table() {
 step "Generate"
 # A prompt of 2,000 tokens of held-out text.
 prompt=$data_dir/prompt.txt
-head -c 100000 <(cat "$data_dir"/heldout/*) | iconv -c -f UTF-8 -t UTF-8 |
+head -c 100000 <(cat "$data_dir"/heldout/*) | whole_characters |
   "$cli" --json tokenize --model sample --max-tokens 1999 | jq -rj .text >"$prompt"
 generate() {  # generate CACHE-OPTION...
   "$cli" --json generate --model sample --adapter sample-2k-sf --prompt-file "$prompt" \

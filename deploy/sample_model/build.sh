@@ -75,5 +75,5 @@ step "Train"
 "${cli[@]}" model export sample "$out/model"
 
 step "Measure on books it never saw"
-"${cli[@]}" eval perplexity --model sample --text "$out/heldout" --context 512 --stride 256 --max-tokens 200000
+"${cli[@]}" eval perplexity --model sample --text "$out/heldout" --context 512 --stride 256
 du -b "$out"/model/*

@@ -27,7 +27,7 @@ struct PerplexityFlags {
   int64_t context_tokens = 0;
   int64_t stride_tokens = 0;
   std::string protocol = "strided";
-  int64_t max_tokens = 0;
+  TokenLimits limits;
 };
 
 // Token ids and the windows over them.
@@ -185,9 +185,9 @@ void Print(Session* session, const PerplexityFlags& flags,
 absl::Status RunPerplexity(Session* session, const PerplexityFlags& flags) {
   SL_ASSIGN_OR_RETURN(InferenceClient * client, session->Inference());
   const v1::Target target = TargetOf(flags.target);
-  SL_ASSIGN_OR_RETURN(const TokenDocuments text,
-                      ReadTokenDocuments(session, client, target, flags.path,
-                                         flags.max_tokens));
+  SL_ASSIGN_OR_RETURN(
+      const TokenDocuments text,
+      ReadTokenDocuments(session, client, target, flags.path, flags.limits));
   Result result;
   SL_RETURN_IF_ERROR(ResolveLengths(flags, text, &result));
   const std::vector<Sequence> plan = Plan(flags, text, &result);
@@ -231,8 +231,14 @@ void AddEvalPerplexityCommand(CLI::App* eval, Session* session) {
                    "tokens before it; windowed: LongLoRA's eval.py")
       ->check(CLI::IsMember({"strided", "windowed"}))
       ->capture_default_str();
-  command->add_option("--max-tokens", flags->max_tokens,
-                      "Use only the first tokens of the text; default: all");
+  command
+      ->add_option("--max-document-tokens", flags->limits.document_tokens,
+                   "Use only the first tokens of each document; default: all")
+      ->check(CLI::NonNegativeNumber);
+  command
+      ->add_option("--max-tokens", flags->limits.total_tokens,
+                   "Use only the first tokens of the text; default: all")
+      ->check(CLI::NonNegativeNumber);
 }
 
 }  // namespace sinklora::cli

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <span>
 #include <utility>
 
@@ -93,6 +94,16 @@ absl::Status Reader::Cut(size_t tokens, TokenDocument* document) {
   return absl::OkStatus();
 }
 
+// Tokens that the next document may have.
+int64_t RoomFor(const TokenLimits& limits, int64_t tokens_so_far) {
+  int64_t room = std::numeric_limits<int64_t>::max();
+  if (limits.document_tokens > 0) room = limits.document_tokens;
+  if (limits.total_tokens > 0) {
+    room = std::min(room, limits.total_tokens - tokens_so_far);
+  }
+  return room;
+}
+
 absl::StatusOr<std::string> ReadDocument(const std::string& path) {
   SL_ASSIGN_OR_RETURN(std::string text, ReadFile(path));
   SL_RETURN_IF_ERROR(CheckUtf8(path, text));
@@ -137,7 +148,7 @@ absl::StatusOr<TokenDocuments> ReadTokenDocuments(Session* session,
                                                   InferenceClient* client,
                                                   const v1::Target& target,
                                                   const std::string& path,
-                                                  int64_t max_tokens) {
+                                                  const TokenLimits& limits) {
   SL_ASSIGN_OR_RETURN(const Upload found, CollectFiles({path}));
   const UploadRoot& root = found.roots.front();
   Progress progress(&session->output(), session->clock(), "tokenizing",
@@ -146,14 +157,14 @@ absl::StatusOr<TokenDocuments> ReadTokenDocuments(Session* session,
   Reader reader(client, target);
   Sha256 hash;
   for (const std::string& file : root.files) {
-    const int64_t room = max_tokens - result.token_count();
-    if (max_tokens > 0 && room < 2) break;
+    const int64_t room = RoomFor(limits, result.token_count());
+    if (room < 2) break;
     const std::string full = JoinPath(root.directory, file);
     SL_ASSIGN_OR_RETURN(const std::string text, ReadDocument(full));
     SL_ASSIGN_OR_RETURN(TokenDocument document, reader.Tokenize(full, text));
     progress.Add(static_cast<int64_t>(text.size()));
     if (document.ids.size() < 2) continue;
-    if (max_tokens > 0 && static_cast<int64_t>(document.ids.size()) > room) {
+    if (static_cast<int64_t>(document.ids.size()) > room) {
       SL_RETURN_IF_ERROR(reader.Cut(static_cast<size_t>(room), &document));
     }
     hash.Update(Sha256Hex(text));

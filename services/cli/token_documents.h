@@ -31,15 +31,20 @@ struct TokenDocuments {
   int64_t text_bytes() const;
 };
 
+// How much of the text to use; 0 is all of it.
+struct TokenLimits {
+  int64_t document_tokens = 0;  // the first ones of each document
+  int64_t total_tokens = 0;     // the first ones of what that leaves
+};
+
 // Tokenizes a file, or all files of a folder in order of path, each as a
-// document, until there are `max_tokens` (0: all); the last document is cut
-// there. Long documents are tokenized in pieces that end at line breaks.
-// Documents of fewer than two tokens are left out. kInvalidArgument when
-// nothing is left or a file is not UTF-8.
+// document, within `limits`. Long documents are tokenized in pieces that end at
+// line breaks. Documents of fewer than two tokens are left out.
+// kInvalidArgument when nothing is left or a file is not UTF-8.
 absl::StatusOr<TokenDocuments> ReadTokenDocuments(
     Session* session, InferenceClient* client,
     const inference::v1::Target& target, const std::string& path,
-    int64_t max_tokens);
+    const TokenLimits& limits);
 
 // Where to cut `text` so that each piece has at most `max_bytes`: after the
 // last line break, else between characters.

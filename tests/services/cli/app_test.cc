@@ -466,6 +466,31 @@ TEST_F(AppTest, StridedPerplexityScoresEachByteOnce) {
   }
 }
 
+TEST_F(AppTest, PerplexityOfTheBeginningOfEachDocument) {
+  ASSERT_THAT(MakeDirs(JoinPath(dir_->path(), "text")), testing::IsOk());
+  Write("text/a.txt", std::string(200, 'a'));
+  Write("text/b.txt", std::string(30, 'b'));
+  Write("text/c.txt", std::string(90, 'c'));
+  const std::vector<std::string> line = {
+      "--json", "eval", "perplexity", "--model", "m", "--text",
+      JoinPath(dir_->path(), "text"), "--context", "64",
+      // The begin token is one of the 41.
+      "--max-document-tokens", "41"};
+  const Ran each = Run(line);
+  ASSERT_EQ(each.exit_code, 0) << each.err;
+  EXPECT_EQ(each.json()["documents"], 3);
+  EXPECT_EQ(each.json()["scored_tokens"], 40 + 30 + 40);
+  auto both = line;
+  both.insert(both.end(), {"--max-tokens", "82"});
+  const Ran total = Run(both);
+  ASSERT_EQ(total.exit_code, 0) << total.err;
+  EXPECT_EQ(total.json()["documents"], 3);
+  EXPECT_EQ(total.json()["scored_tokens"], 40 + 30 + 9);
+  auto negative = line;
+  negative.back() = "-1";
+  EXPECT_EQ(Run(negative).exit_code, kExitUsage);
+}
+
 TEST_F(AppTest, WindowedPerplexityFollowsLongLora) {
   Write("a.txt", std::string(299, 'a'));
   const Ran ran = Run({"--json", "eval", "perplexity", "--model", "m", "--text",
