@@ -7,6 +7,7 @@
 // IWYU pragma: begin_exports
 #include "kernels/adamw/adamw_validate.h"
 #include "kernels/attention/attention_validate.h"
+#include "kernels/bias/bias_validate.h"
 #include "kernels/cache_attention/cache_attention_validate.h"
 #include "kernels/elementwise/elementwise_validate.h"
 #include "kernels/embedding/embedding_validate.h"

@@ -25,6 +25,7 @@
 
 #include "kernels/adamw/adamw.h"
 #include "kernels/attention/attention.h"
+#include "kernels/bias/bias.h"
 #include "kernels/cache_attention/cache_attention.h"
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/embedding/embedding.h"
@@ -93,6 +94,8 @@ class Backend {
   // --- ops: contracts beside the params in kernels/<op>/<op>.h
   // ------------------------------------------------
   virtual Status MatMul(const MatMulParams& p) = 0;
+  virtual Status BiasForward(const BiasForwardParams& p) = 0;
+  virtual Status BiasBackward(const BiasBackwardParams& p) = 0;
   virtual Status RmsNormForward(const RmsNormForwardParams& p) = 0;
   virtual Status RmsNormBackward(const RmsNormBackwardParams& p) = 0;
   virtual Status Rope(const RopeParams& p) = 0;

@@ -18,7 +18,7 @@ absl::StatusOr<std::shared_ptr<BaseWeights>> BaseWeights::Load(
         internal::DeviceTensor tensor,
         internal::LoadTensor(
             backend, stored,
-            internal::IsNorm(name) ? kernels::DType::kF32 : matrix_dtype));
+            internal::IsVector(name) ? kernels::DType::kF32 : matrix_dtype));
     out->bytes_ += tensor.size_bytes();
     out->tensors_[name] = std::move(tensor);
   }

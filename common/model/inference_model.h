@@ -41,8 +41,9 @@ class BaseWeights {
 class ServedModel {
  public:
   // `adapter` may be null; `context_tokens` 0 takes the adapter's, or the
-  // base's own. A longer context than the base's scales RoPE linearly. Applies
-  // LoRA as base product + low-rank product, DoRA by rescaling their sum; tuned
+  // base's own. A longer context than that scales RoPE further, as its kind
+  // defines it; kInvalidArgument when it does not (RopeFactorFor). Applies LoRA
+  // as base product + low-rank product, DoRA by rescaling their sum; tuned
   // embedding, norms and head replace the base's.
   static absl::StatusOr<std::shared_ptr<ServedModel>> Create(
       std::shared_ptr<BaseWeights> weights, const PeftAdapter* adapter,
@@ -86,6 +87,13 @@ struct CacheUsage {
 // >= length is bit-identical to the full cache. Every step checks that scores
 // grew by exactly queries x group (relative 1e-3) and are finite, else
 // kInternal with reason SCORE_INVARIANT.
+//
+// Sliding-window layers see what lies in their window, whatever is kept. A
+// token that no later query of its layer will see is dead weight: every policy
+// evicts it first, sinks and recent tokens included.
+//
+// Dynamic NTK: the frequencies of a sequence are those of max_tokens tokens,
+// from the first token on.
 class Sequence {
  public:
   // `max_tokens`: most tokens prompt and answer will have together; <= context.

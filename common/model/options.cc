@@ -143,10 +143,22 @@ double LoraScale(const LoraOptions& options) {
   return options.lora_alpha / (options.use_rslora ? std::sqrt(rank) : rank);
 }
 
-double RopeFactorFor(const LlamaConfig& base, int64_t context_tokens) {
-  const double own = static_cast<double>(base.context_tokens());
-  return base.rope_factor *
-         std::max(1.0, static_cast<double>(context_tokens) / own);
+absl::StatusOr<double> RopeFactorFor(const LlamaConfig& base,
+                                     int64_t context_tokens) {
+  return RopeFactorFor(base, base.context_tokens(), base.rope_factor,
+                       context_tokens);
+}
+
+absl::StatusOr<double> RopeFactorFor(const LlamaConfig& base,
+                                     int64_t tuned_context_tokens,
+                                     double tuned_factor,
+                                     int64_t context_tokens) {
+  const double longer = static_cast<double>(context_tokens) /
+                        static_cast<double>(tuned_context_tokens);
+  const double factor = tuned_factor * std::max(1.0, longer);
+  const absl::Status allowed = CheckRopeFactor(base, factor);
+  if (allowed.ok()) return factor;
+  return Annotate(allowed, fmt::format("context_tokens {}", context_tokens));
 }
 
 absl::Status Validate(const TrainingOptions& options, const LlamaConfig& base) {
@@ -168,6 +180,7 @@ absl::Status Validate(const TrainingOptions& options, const LlamaConfig& base) {
       options.matrix_dtype == kernels::DType::kF32 ||
           options.matrix_dtype == kernels::DType::kBF16,
       "matrix_dtype", static_cast<int>(options.matrix_dtype), "f32 or bf16"));
+  SL_RETURN_IF_ERROR(RopeFactorFor(base, options.context_tokens).status());
   SL_RETURN_IF_ERROR(Validate(options.attention));
   if (!options.full_parameter) SL_RETURN_IF_ERROR(Validate(options.lora));
   return Validate(options.optimizer);

@@ -75,8 +75,7 @@ double LearningRate(const OptimizerOptions& options, int64_t step,
 
 struct TrainingOptions {
   bool full_parameter = false;
-  int64_t context_tokens = 0;  // required; RoPE factor = max(1, context / base
-                               // context) * the base's own factor
+  int64_t context_tokens = 0;  // required; decides the RoPE factor
   AttentionOptions attention;
   LoraOptions lora;  // LoRA mode
   OptimizerOptions optimizer;
@@ -92,8 +91,17 @@ absl::Status Validate(const TrainingOptions& options, const LlamaConfig& base);
 // What the low-rank product is multiplied with.
 double LoraScale(const LoraOptions& options);
 // RoPE factor for serving or tuning `base` at `context_tokens`: the base's own
-// when the context is not longer.
-double RopeFactorFor(const LlamaConfig& base, int64_t context_tokens);
+// when the context is not longer, else that times how much longer it is, for
+// the base's own kind of scaling. kInvalidArgument naming the reason when that
+// kind cannot be extended (CheckRopeFactor).
+absl::StatusOr<double> RopeFactorFor(const LlamaConfig& base,
+                                     int64_t context_tokens);
+// The same for weights that were tuned at another context and factor than the
+// base's, by an adapter.
+absl::StatusOr<double> RopeFactorFor(const LlamaConfig& base,
+                                     int64_t tuned_context_tokens,
+                                     double tuned_factor,
+                                     int64_t context_tokens);
 
 enum class CachePolicyKind { kFull, kSlidingWindow, kStreamingLlm, kH2o };
 

@@ -23,7 +23,7 @@ int64_t FrozenBytes(const LlamaConfig& base, const TrainingOptions& options,
     if (trained.contains(name)) continue;
     int64_t elements = 1;
     for (const int64_t d : shape) elements *= d;
-    bytes += elements * kernels::SizeOf(internal::IsNorm(name)
+    bytes += elements * kernels::SizeOf(internal::IsVector(name)
                                             ? kernels::DType::kF32
                                             : options.matrix_dtype);
   }
@@ -44,7 +44,8 @@ absl::StatusOr<TrainingPlan> PlanTraining(const LlamaConfig& base,
   const std::vector<TrainableSpec> specs =
       internal::TrainableSpecs(base, options);
   TrainingPlan plan;
-  plan.rope_factor = RopeFactorFor(base, options.context_tokens);
+  SL_ASSIGN_OR_RETURN(plan.rope_factor,
+                      RopeFactorFor(base, options.context_tokens));
   plan.group_size_tokens = GroupSize(options.attention, example_tokens);
   plan.shifted_heads = ShiftedHeads(options.attention, base.num_heads);
   plan.sink_tokens = internal::SinkTokens(options.attention);
@@ -54,9 +55,10 @@ absl::StatusOr<TrainingPlan> PlanTraining(const LlamaConfig& base,
     plan.trainable_bytes +=
         spec.num_elements() * (4 * 4 + (spec.bf16_product ? 2 : 0));
   }
-  plan.weight_bytes =
-      FrozenBytes(base, options, specs) +
-      internal::RopeTable::SizeBytes(options.context_tokens, base.head_dim);
+  plan.weight_bytes = FrozenBytes(base, options, specs) +
+                      internal::RopeTables::SizeBytes(
+                          base, options.context_tokens,
+                          options.micro_batch_examples * example_tokens);
   plan.activation_bytes = internal::PassBytes(
       base,
       options.keep_activations ? internal::PassKind::kKeep

@@ -26,9 +26,11 @@ absl::StatusOr<std::unique_ptr<Sequence>> Sequence::Create(
         "sink tokens",
         cache.budget_tokens, cache.recent_tokens, cache.sink_tokens));
   }
+  auto impl =
+      std::static_pointer_cast<internal::ServedModelImpl>(std::move(model));
+  SL_ASSIGN_OR_RETURN(auto rope, impl->rope().ForLength(max_tokens));
   return std::make_unique<internal::SequenceImpl>(
-      std::static_pointer_cast<internal::ServedModelImpl>(std::move(model)),
-      cache, max_tokens);
+      std::move(impl), std::move(rope), cache, max_tokens);
 }
 
 namespace internal {
@@ -45,8 +47,10 @@ constexpr int64_t kPrefillChunkTokens = 256;
 }  // namespace
 
 SequenceImpl::SequenceImpl(std::shared_ptr<ServedModelImpl> model,
+                           std::shared_ptr<const RopeTable> rope,
                            const ResolvedCache& cache, int64_t max_tokens)
     : model_(std::move(model)),
+      rope_(std::move(rope)),
       max_tokens_(max_tokens),
       cache_(model_->base().backend(), model_->config(),
              model_->base().matrix_dtype(), cache, max_tokens) {}
@@ -159,7 +163,7 @@ absl::Status SequenceImpl::Run(std::span<const int32_t> tokens,
 
 absl::Status SequenceImpl::RunLayer(int64_t index, const Chunk& chunk,
                                     bool decode) {
-  const Graph graph = model_->graph();
+  const Graph graph = model_->graph(*rope_);
   const LayerWeights& w = model_->weights().layers[index];
   const LayerActivations& a = chunk.layer;
   const TensorView& x = chunk.residual[index % 2];
@@ -175,6 +179,7 @@ absl::Status SequenceImpl::RunLayer(int64_t index, const Chunk& chunk,
                                      .position = cache_.chunk_positions(),
                                      .cache = cache_.view(index),
                                      .scale = scale,
+                                     .window = graph.config->window(index),
                                      .out = SplitHeads(a.attention, head_dim),
                                      .lse = a.lse}));
   if (cache_.has_scores()) {

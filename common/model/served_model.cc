@@ -24,7 +24,7 @@ absl::StatusOr<std::shared_ptr<ServedModel>> ServedModel::Create(
       std::static_pointer_cast<internal::BaseWeightsImpl>(std::move(weights));
   const LlamaConfig& config = base->config();
   // What the weights were trained for: the adapter's where it says, else the
-  // base's. Only a longer context than that scales positions further.
+  // base's. Only a longer context than that scales RoPE further.
   int64_t own_context = config.context_tokens();
   double own_factor = config.rope_factor;
   if (adapter != nullptr && adapter->context_tokens > 0) {
@@ -37,9 +37,8 @@ absl::StatusOr<std::shared_ptr<ServedModel>> ServedModel::Create(
         fmt::format("context_tokens is {}, must be in [1, {}]", context,
                     kMaxContextTokens));
   }
-  const double factor =
-      own_factor * std::max(1.0, static_cast<double>(context) /
-                                     static_cast<double>(own_context));
+  SL_ASSIGN_OR_RETURN(const double factor,
+                      RopeFactorFor(config, own_context, own_factor, context));
   auto out = std::make_shared<internal::ServedModelImpl>(std::move(base),
                                                          context, factor);
   SL_RETURN_IF_ERROR(out->Init(adapter));
@@ -50,11 +49,10 @@ namespace internal {
 
 absl::Status ServedModelImpl::Init(const PeftAdapter* adapter) {
   const LlamaConfig& config = base_->config();
-  SL_ASSIGN_OR_RETURN(
-      rope_,
-      RopeTable::Create(base_->backend(), context_tokens_, config.head_dim,
-                        config.rope_theta, rope_factor_));
-  extra_bytes_ = RopeTable::SizeBytes(context_tokens_, config.head_dim);
+  SL_ASSIGN_OR_RETURN(rope_, RopeTables::Create(base_->backend(), config,
+                                                rope_factor_, context_tokens_));
+  extra_bytes_ =
+      RopeTables::SizeBytes(config, context_tokens_, context_tokens_);
   const BaseTensorFinder base = [this](const std::string& name) {
     return kernels::ConstTensorView(base_->tensor(name).view());
   };
@@ -104,13 +102,15 @@ absl::StatusOr<ServedModel::ScoreResult> ServedModelImpl::Score(
     if (i >= score_from) batch.labels[i - 1] = token_ids[i];
   }
   batch.pattern.segments = {{0, tokens, tokens}};
+  SL_ASSIGN_OR_RETURN(const auto rope, rope_.ForLength(tokens));
+  const Graph graph = this->graph(*rope);
   Arena arena;
   SL_ASSIGN_OR_RETURN(const PassActivations a,
-                      PreparePass(graph(), PassKind::kForward, batch,
+                      PreparePass(graph, PassKind::kForward, batch,
                                   weights_.max_lora_rank, &arena));
-  SL_RETURN_IF_ERROR(ForwardPass(graph(), weights_, batch, a, cancellation));
+  SL_RETURN_IF_ERROR(ForwardPass(graph, weights_, batch, a, cancellation));
   ScoreResult out;
-  SL_ASSIGN_OR_RETURN(out.nll_sum, LossPass(graph(), weights_, a, 0.0f));
+  SL_ASSIGN_OR_RETURN(out.nll_sum, LossPass(graph, weights_, a, 0.0f));
   if (!std::isfinite(out.nll_sum)) {
     return MakeError(
         absl::StatusCode::kInternal,

@@ -23,7 +23,13 @@ class ModelFiles {
   // Opens and checks: every tensor of the architecture is there with the right
   // shape and a float dtype, none is unknown (rotary inv_freq buffers are
   // skipped; lm_head.weight is optional when tied). Errors name the file and
-  // the tensor.
+  // the tensor; missing ones are listed all at once.
+  //
+  // The pad row: embedding and head may have exactly one row more than
+  // vocab_size, as LongLoRA leaves behind by adding [PAD] (32001 rows against
+  // 32000). It is cut off: no token id reaches it, and as a logit it would only
+  // take probability from real tokens. Any other difference is an error. Where
+  // vocab_size counts the row (32001 both), it is a token like any other.
   static absl::StatusOr<std::unique_ptr<ModelFiles>> Open(
       const std::string& directory);
 
@@ -47,9 +53,14 @@ class ModelFiles {
   std::map<std::string, StoredTensor> tensors_;
 };
 
+// Whether `found` is the shape `expected` [vocab, hidden] with LongLoRA's pad
+// row at its end.
+bool HasPadRow(const std::vector<int64_t>& found,
+               const std::vector<int64_t>& expected);
+
 // (name, shape) of every tensor a model of `config` has, in a fixed order: the
-// one list that loading, checking and exporting share. Without lm_head.weight
-// when tied.
+// one list that loading, checking and exporting share. Biases and q/k norms
+// where the architecture has them; without lm_head.weight when tied.
 std::vector<std::pair<std::string, std::vector<int64_t>>> LlamaTensors(
     const LlamaConfig& config);
 

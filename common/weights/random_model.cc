@@ -24,6 +24,7 @@ std::vector<float> InitialValues(const std::string& name,
                                  int64_t num_layers, const CounterRng& rng) {
   int64_t n = 1;
   for (int64_t dim : shape) n *= dim;
+  if (name.ends_with(".bias")) return std::vector<float>(n, 0.0f);
   if (shape.size() == 1) return std::vector<float>(n, 1.0f);
   const bool writes_residual = name.find("o_proj") != std::string::npos ||
                                name.find("down_proj") != std::string::npos;

@@ -3,13 +3,16 @@
 //
 // Query head h at position i of a segment attends to key j of the same segment
 // when (positions local to it)
-//     j <= i  and  ( j < sink_tokens  or  group_h(i) == group_h(j) ),
+//     j <= i  and  ( j < sink_tokens  or  group_h(i) == group_h(j) )
+//             and  ( window == 0  or  i - j < window ),
 //     group_h(p) = floor((p + shift_h) / G)
 // with shift_h = G/2 (integer division) for the last `shifted_heads` heads and
 // 0 for the others.
 //   full:  G = segment length, shifted_heads 0, sink_tokens 0        short: G,
 //   0, 0 S2:    G, heads/2, 0            SF: G, round((1 - return_ratio) *
 //   heads/2), 4
+// The window is that of a model with sliding-window attention (Mistral): what
+// its layers never see, no pattern shows them, sinks included.
 // Nothing wraps around: the first and last shifted groups are simply shorter.
 // Segments (documents) never see each other, so a batch is just more segments.
 // Key and value are indexed by kv head = h * kv_heads / heads; nothing is
@@ -43,6 +46,7 @@ struct AttentionPattern {
   std::vector<AttentionSegment> segments;
   int64_t shifted_heads = 0;  // in [0, heads]: the last ones
   int64_t sink_tokens = 0;    // >= 0
+  int64_t window = 0;         // tokens a query sees, itself included; 0: all
 };
 
 // Allowed (head, query, key) triples: the work an implementation should do.

@@ -78,10 +78,9 @@ HWY_INLINE void GradRow(float* scores, float* dscores, ColumnSpan span,
 
 // out[c] += sum over rows of weights[r][c] * values[r], columns of the visit.
 template <class D>
-HWY_INLINE void AccumulateColumns(D d, const Visit& visit, int64_t rows,
-                                  const float* weights, const float* values,
-                                  int64_t head_dim, float* out,
-                                  int64_t out_stride) {
+HWY_INLINE void AccumulateColumns(D d, const Visit& visit, const float* weights,
+                                  const float* values, int64_t head_dim,
+                                  float* out, int64_t out_stride) {
   const int64_t r = visit.first_row;
   const GemmTile<float> tile{weights + r * kTile + visit.begin,
                              1,
@@ -90,7 +89,7 @@ HWY_INLINE void AccumulateColumns(D d, const Visit& visit, int64_t rows,
                              head_dim,
                              out,
                              out_stride,
-                             rows - r,
+                             visit.end_row - r,
                              true};
   MicroGemm(d, tile, visit.end - visit.begin, head_dim);
 }
@@ -103,30 +102,30 @@ HWY_INLINE void BackwardVisit(D d, const BackwardJob& job,
   const int64_t head_dim = p.q.shape[2];
   const int64_t tile = job.segment.first_key_tile + visit.tile;
   const int64_t token = job.segment.segment.begin + query.begin;
-  ScoreRows(visit, query.rows, b.queries,
+  ScoreRows(visit, b.queries,
             job.panels.Get(kKeysTransposed, job.kv_head, tile), b.probabilities,
             head_dim);
-  ScoreRows(visit, query.rows, b.douts,
+  ScoreRows(visit, b.douts,
             job.panels.Get(kValuesTransposed, job.kv_head, tile), b.dscores,
             head_dim);
   const ColumnSpan span = WidenToVectors(visit.begin, visit.end);
   const float* lse = At(p.lse, head) + token;
   const float* delta = job.delta + head * p.q.shape[0] + token;
-  for (int64_t r = visit.first_row; r < query.rows; ++r) {
+  for (int64_t r = visit.first_row; r < visit.end_row; ++r) {
     GradRow(b.probabilities + r * kTile, b.dscores + r * kTile, span,
-            visit.begin, visit.Limit(r), lse[r], delta[r]);
+            visit.Begin(r), visit.Limit(r), lse[r], delta[r]);
   }
   if (job.wants_dq) {
-    AccumulateRows(d, visit, query.rows, b.dscores,
+    AccumulateRows(d, visit, b.dscores,
                    job.panels.Get(kKeyRows, job.kv_head, tile), head_dim,
                    b.dqueries, head_dim);
   }
   if (!job.wants_dkv) return;
   const int64_t key =
       job.segment.segment.begin + visit.tile * kTile + visit.begin;
-  AccumulateColumns(d, visit, query.rows, b.probabilities, b.douts, head_dim,
+  AccumulateColumns(d, visit, b.probabilities, b.douts, head_dim,
                     At(p.dv, key, job.kv_head), p.dv.stride[0]);
-  AccumulateColumns(d, visit, query.rows, b.dscores, b.queries, head_dim,
+  AccumulateColumns(d, visit, b.dscores, b.queries, head_dim,
                     At(p.dk, key, job.kv_head), p.dk.stride[0]);
 }
 

@@ -33,17 +33,16 @@ struct ForwardBuffers {
 };
 
 template <class D>
-HWY_INLINE void ForwardVisit(D d, const Visit& visit, int64_t rows,
-                             const float* keys, const float* values,
-                             int64_t head_dim, ForwardBuffers& b) {
-  ScoreRows(visit, rows, b.queries, keys, b.scores, head_dim);
-  for (int64_t r = visit.first_row; r < rows; ++r) {
+HWY_INLINE void ForwardVisit(D d, const Visit& visit, const float* keys,
+                             const float* values, int64_t head_dim,
+                             ForwardBuffers& b) {
+  ScoreRows(visit, b.queries, keys, b.scores, head_dim);
+  for (int64_t r = visit.first_row; r < visit.end_row; ++r) {
+    const int64_t begin = visit.Begin(r);
     const int64_t limit = visit.Limit(r);
-    const ColumnSpan span = WidenToVectors(visit.begin, limit);
-    const bool all = span.begin == visit.begin && span.end == limit;
-    const auto mask = [&](int64_t c) {
-      return ColumnsIn(c, visit.begin, limit);
-    };
+    const ColumnSpan span = WidenToVectors(begin, limit);
+    const bool all = span.begin == begin && span.end == limit;
+    const auto mask = [&](int64_t c) { return ColumnsIn(c, begin, limit); };
     float* scores = b.scores + r * kTile;
     const float factor =
         all ? SoftmaxStep(scores, span, AllColumns(), b.rows[r])
@@ -51,7 +50,7 @@ HWY_INLINE void ForwardVisit(D d, const Visit& visit, int64_t rows,
     float* sums = b.sums + r * head_dim;
     if (factor != 1.0f) ScaledCopy(sums, factor, sums, head_dim);
   }
-  AccumulateRows(d, visit, rows, b.scores, values, head_dim, b.sums, head_dim);
+  AccumulateRows(d, visit, b.scores, values, head_dim, b.sums, head_dim);
 }
 
 void ForwardTile(const AttentionForwardParams& p, const SegmentPlan& segment,
@@ -72,8 +71,7 @@ void ForwardTile(const AttentionForwardParams& p, const SegmentPlan& segment,
   WithHeadTag(head_dim, [&](auto d) {
     ForEachVisit(query, 0, segment.key_tiles, [&](const Visit& visit) {
       const int64_t tile = segment.first_key_tile + visit.tile;
-      ForwardVisit(d, visit, query.rows,
-                   panels.Get(kKeysTransposed, kv_head, tile),
+      ForwardVisit(d, visit, panels.Get(kKeysTransposed, kv_head, tile),
                    panels.Get(kValueRows, kv_head, tile), head_dim, b);
     });
   });

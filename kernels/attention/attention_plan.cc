@@ -11,7 +11,8 @@ std::vector<QueryTile> QueryTiles(const AttentionPattern& pattern,
     const GroupRange group = GroupOf(segment, shifted, p);
     const int64_t sinks = OuterSinks(pattern, group);
     for (; p < group.end; p += kTile) {
-      tiles.push_back({p, std::min(kTile, group.end - p), group.begin, sinks});
+      tiles.push_back({p, std::min(kTile, group.end - p), group.begin, sinks,
+                       pattern.window});
     }
     p = group.end;
   }
@@ -19,8 +20,10 @@ std::vector<QueryTile> QueryTiles(const AttentionPattern& pattern,
 }
 
 int64_t PairsOf(const QueryTile& tile) {
-  return tile.rows *
-         (tile.sinks + tile.begin - tile.group_begin + (tile.rows + 1) / 2);
+  const int64_t begin = tile.window_begin();
+  const int64_t sinks = std::max<int64_t>(0, tile.sinks - begin);
+  const int64_t before = tile.begin - std::max(begin, tile.group_begin);
+  return tile.rows * (sinks + before + (tile.rows + 1) / 2);
 }
 
 AttentionPlan MakePlan(const AttentionPattern& pattern) {

@@ -21,12 +21,18 @@ namespace sinklora::kernels::cpu {
 inline constexpr int64_t kTile = 64;
 
 // Local queries [begin, begin + rows) of one group. They see keys [0, sinks)
-// and [group_begin, own position].
+// and [group_begin, own position], of which the last `window` ones at most.
 struct QueryTile {
   int64_t begin = 0;
   int64_t rows = 0;
   int64_t group_begin = 0;
   int64_t sinks = 0;
+  int64_t window = 0;  // 0: no limit
+
+  // First key that the first row may see for the window.
+  int64_t window_begin() const {
+    return window == 0 ? 0 : std::max<int64_t>(0, begin - window + 1);
+  }
 };
 
 std::vector<QueryTile> QueryTiles(const AttentionPattern& pattern,
@@ -36,20 +42,26 @@ std::vector<QueryTile> QueryTiles(const AttentionPattern& pattern,
 // Pairs a tile computes, to order tasks by.
 int64_t PairsOf(const QueryTile& tile);
 
-// Columns [begin, end) of key tile `tile`, as seen by rows [first_row, rows) of
-// a query tile. Row r sees columns before Limit(r); rows from full_row on see
-// all of them.
+// Columns [begin, end) of key tile `tile`, as seen by rows [first_row, end_row)
+// of a query tile: row r sees columns [Begin(r), Limit(r)), never none. Rows
+// from full_row on see all to the end, rows before window_row all from the
+// beginning.
 struct Visit {
   int64_t tile = 0;
   int64_t begin = 0, end = 0;
-  int64_t first_row = 0, full_row = 0;
-  int64_t diagonal = 0;  // Limit(r) = min(end, diagonal + r)
+  int64_t first_row = 0, full_row = 0, window_row = 0, end_row = 0;
+  int64_t diagonal = 0;         // Limit(r) = min(end, diagonal + r)
+  int64_t window_diagonal = 0;  // Begin(r) = max(begin, window_diagonal + r)
 
+  int64_t Begin(int64_t row) const {
+    return row < window_row ? begin : window_diagonal + row;
+  }
   int64_t Limit(int64_t row) const { return std::min(end, diagonal + row); }
 };
 
 // Keys [key_begin, key_end) of key tile `tile`, local positions. REQUIRES: the
-// range lies in the tile and the last row of the query tile sees its first key.
+// range lies in the tile, the last row of the query tile is not before its
+// first key and the first row's window not after its last.
 inline Visit MakeVisit(const QueryTile& query, int64_t tile, int64_t key_begin,
                        int64_t key_end) {
   Visit visit;
@@ -58,8 +70,16 @@ inline Visit MakeVisit(const QueryTile& query, int64_t tile, int64_t key_begin,
   visit.end = key_end - tile * kTile;
   visit.diagonal = query.begin + 1 - tile * kTile;
   visit.first_row = std::max<int64_t>(0, key_begin - query.begin);
+  visit.window_row = visit.end_row = query.rows;
+  if (query.window > 0) {
+    visit.window_diagonal = visit.diagonal - query.window;
+    visit.end_row = std::min(query.rows, visit.end - visit.window_diagonal);
+    visit.window_row =
+        std::clamp<int64_t>(visit.begin - visit.window_diagonal + 1,
+                            visit.first_row, visit.end_row);
+  }
   visit.full_row = std::clamp<int64_t>(key_end - 1 - query.begin,
-                                       visit.first_row, query.rows);
+                                       visit.first_row, visit.end_row);
   return visit;
 }
 
@@ -82,9 +102,10 @@ void VisitRange(const QueryTile& query, int64_t begin, int64_t end,
 template <typename Body>
 void ForEachVisit(const QueryTile& query, int64_t first, int64_t last,
                   Body body) {
+  const int64_t begin = query.window_begin();
   const int64_t end = query.begin + query.rows;
-  VisitRange(query, 0, query.sinks, first, last, body);
-  VisitRange(query, query.group_begin, end, first, last, body);
+  VisitRange(query, begin, query.sinks, first, last, body);
+  VisitRange(query, std::max(begin, query.group_begin), end, first, last, body);
 }
 
 // Tiles of one segment, and where its key tiles lie in the packed panels.

@@ -17,7 +17,7 @@ std::vector<int64_t> VisibleKeys(const AttentionPattern& pattern,
                                  int64_t i) {
   const GroupRange group = GroupOf(segment, shifted, i);
   std::vector<int64_t> keys;
-  for (int64_t j = 0; j <= i; ++j) {
+  for (int64_t j = WindowBegin(pattern, i); j <= i; ++j) {
     if (j < pattern.sink_tokens || j >= group.begin) keys.push_back(j);
   }
   return keys;

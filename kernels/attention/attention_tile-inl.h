@@ -173,15 +173,16 @@ HWY_INLINE float SoftmaxStep(float* scores, ColumnSpan span, MaskFn mask,
   return factor;
 }
 
-// out[r] += sum over columns [begin, Limit(r)) of weights[r][c] * values[c],
-// for the rows of the visit. Stops at the diagonal instead of multiplying by
-// the zeros beyond it: a NaN or Inf of a later token must not reach this row.
+// out[r] += sum over columns [Begin(r), Limit(r)) of weights[r][c] * values[c],
+// for the rows of the visit. Stops at the diagonals instead of multiplying by
+// the zeros beyond them: a NaN or Inf of a token that a row does not see must
+// not reach it.
 template <class D, typename T>
-HWY_INLINE void AccumulateRows(D d, const Visit& visit, int64_t rows,
-                               const float* weights, const T* values,
-                               int64_t value_stride, float* out,
-                               int64_t head_dim) {
+HWY_INLINE void AccumulateRows(D d, const Visit& visit, const float* weights,
+                               const T* values, int64_t value_stride,
+                               float* out, int64_t head_dim) {
   const auto add = [&](int64_t row, int64_t count, int64_t from, int64_t to) {
+    if (from >= to) return;
     const GemmTile<T> tile{weights + row * kTile + from,
                            kTile,
                            1,
@@ -193,22 +194,32 @@ HWY_INLINE void AccumulateRows(D d, const Visit& visit, int64_t rows,
                            true};
     MicroGemm(d, tile, count, head_dim);
   };
-  for (int64_t r = visit.first_row; r < visit.full_row; r += kBlockRows) {
-    const int64_t count = std::min<int64_t>(kBlockRows, visit.full_row - r);
-    const int64_t common = visit.Limit(r);
-    add(r, count, visit.begin, common);
+  // Rows from here on see all columns and need no blocks.
+  const int64_t ragged =
+      visit.window_row < visit.end_row ? visit.end_row : visit.full_row;
+  for (int64_t r = visit.first_row; r < ragged; r += kBlockRows) {
+    const int64_t count = std::min<int64_t>(kBlockRows, ragged - r);
+    // What every row of the block sees; the last begins last.
+    const int64_t common_end = visit.Limit(r);
+    const int64_t common_begin =
+        std::min(visit.Begin(r + count - 1), common_end);
+    for (int64_t i = 0; i + 1 < count; ++i) {
+      add(r + i, 1, visit.Begin(r + i), common_begin);
+    }
+    add(r, count, common_begin, common_end);
     for (int64_t i = 1; i < count; ++i) {
-      add(r + i, 1, common, visit.Limit(r + i));
+      add(r + i, 1, std::max(common_end, visit.Begin(r + i)),
+          visit.Limit(r + i));
     }
   }
-  if (visit.full_row < rows) {
-    add(visit.full_row, rows - visit.full_row, visit.begin, visit.end);
+  if (ragged < visit.end_row) {
+    add(ragged, visit.end_row - ragged, visit.begin, visit.end);
   }
 }
 
 // scores[r][c] = a[r] . column c of the transposed panel, for the rows and
 // whole vectors of columns of the visit.
-HWY_INLINE void ScoreRows(const Visit& visit, int64_t rows, const float* a,
+HWY_INLINE void ScoreRows(const Visit& visit, const float* a,
                           const float* panel, float* scores, int64_t head_dim) {
   const ColumnSpan span = WidenToVectors(visit.begin, visit.end);
   const int64_t r = visit.first_row;
@@ -221,7 +232,7 @@ HWY_INLINE void ScoreRows(const Visit& visit, int64_t rows, const float* a,
                              kTile,
                              head_dim,
                              false};
-  MicroGemm(F32Tag(), tile, rows - r, span.end - span.begin);
+  MicroGemm(F32Tag(), tile, visit.end_row - r, span.end - span.begin);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -40,7 +40,8 @@ void CheckPattern(const AttentionPattern* pattern, int64_t tokens,
               "pattern.shifted_heads", pattern->shifted_heads,
               "in [0, " + std::to_string(heads) + "]")
       .Value(pattern->sink_tokens >= 0, "pattern.sink_tokens",
-             pattern->sink_tokens, ">= 0");
+             pattern->sink_tokens, ">= 0")
+      .Value(pattern->window >= 0, "pattern.window", pattern->window, ">= 0");
   CheckSegments(*pattern, tokens, check);
 }
 

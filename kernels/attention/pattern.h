@@ -5,6 +5,7 @@
 #ifndef SINKLORA_KERNELS_ATTENTION_PATTERN_H_
 #define SINKLORA_KERNELS_ATTENTION_PATTERN_H_
 
+#include <algorithm>
 #include <cstdint>
 
 #include "kernels/attention/attention.h"
@@ -30,6 +31,11 @@ inline bool IsShifted(const AttentionPattern& pattern, int64_t heads,
 inline int64_t OuterSinks(const AttentionPattern& pattern,
                           const GroupRange& group) {
   return pattern.sink_tokens < group.begin ? pattern.sink_tokens : group.begin;
+}
+
+// First key that local position `p` may see for the window.
+inline int64_t WindowBegin(const AttentionPattern& pattern, int64_t p) {
+  return pattern.window == 0 ? 0 : std::max<int64_t>(0, p - pattern.window + 1);
 }
 
 // Allowed (query, key) pairs of one head in one segment.

@@ -35,16 +35,17 @@ struct CacheWriteParams {
 };
 
 // out[t, h] = softmax over slots j of kv head h * kv_heads / heads with 0 <=
-// positions[j] <= position[t]. A query with no visible slot is
-// kInvalidArgument: a token always sees itself. Row bits do not depend on
-// `tokens`.
+// positions[j] <= position[t] and, with a window, position[t] - positions[j] <
+// window. A query with no visible slot is kInvalidArgument: a token always sees
+// itself. Row bits do not depend on `tokens`.
 struct CacheAttentionParams {
   ConstTensorView q;         // [tokens, heads, head_dim] f32, after RoPE
   ConstTensorView position;  // [tokens] i32
   CacheView cache;
   float scale = 0.0f;
-  TensorView out;    // [tokens, heads, head_dim] f32
-  TensorView lse{};  // [heads, tokens] f32; or empty
+  int64_t window = 0;  // tokens a query sees, itself included; 0: all
+  TensorView out;      // [tokens, heads, head_dim] f32
+  TensorView lse{};    // [heads, tokens] f32; or empty
 };
 
 // scores[kv_head][j] += sum over queries t and the query heads of the group of
@@ -58,7 +59,8 @@ struct CacheColumnSumsParams {
   ConstTensorView lse;       // [heads, tokens] f32
   CacheView cache;
   float scale = 0.0f;
-  TensorView scores;  // [kv_heads, slots] f32, added to
+  int64_t window = 0;  // as of the attention
+  TensorView scores;   // [kv_heads, slots] f32, added to
 };
 
 // Moves slot keep[h][i] of every kv head h to slot i, in k, v, positions and

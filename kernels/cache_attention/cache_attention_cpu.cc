@@ -33,6 +33,7 @@ struct SlotTile {
   int64_t count;
   int32_t positions[kTile];  // -1 beyond count
   int32_t oldest;            // smallest valid position, or INT32_MAX
+  int32_t newest;            // largest, or -1
   bool has_empty;            // some slot in [0, count) holds no token
 };
 
@@ -49,24 +50,35 @@ SlotTile<T> TileAt(const CacheView& cache, int64_t kv_head, int64_t first) {
   const int32_t* positions = cache.positions.as<int32_t>() +
                              kv_head * cache.positions.stride[0] + first;
   tile.oldest = std::numeric_limits<int32_t>::max();
+  tile.newest = -1;
   tile.has_empty = false;
   for (int64_t j = 0; j < kTile; ++j) {
     tile.positions[j] = j < tile.count ? positions[j] : -1;
     const bool empty = tile.positions[j] < 0;
     if (empty && j < tile.count) tile.has_empty = true;
     if (!empty) tile.oldest = std::min(tile.oldest, tile.positions[j]);
+    tile.newest = std::max(tile.newest, tile.positions[j]);
   }
   return tile;
 }
 
-// Lanes of columns [c, c + lanes) with 0 <= position <= limit.
+// Positions that a query sees.
+struct Seen {
+  int32_t first, last;
+};
+HWY_INLINE Seen SeenFrom(int32_t position, int64_t window) {
+  const int64_t first = window == 0 ? 0 : position - window + 1;
+  return {static_cast<int32_t>(std::max<int64_t>(0, first)), position};
+}
+
+// Lanes of columns [c, c + lanes) with first <= position <= last.
 HWY_INLINE hn::Mask<F32Tag> VisibleSlots(const int32_t* positions, int64_t c,
-                                         int32_t limit) {
+                                         Seen seen) {
   const F32Tag d;
   const hn::RebindToSigned<F32Tag> di;
   const auto at = hn::LoadU(di, positions + c);
-  const auto valid = hn::Gt(at, hn::Set(di, -1));
-  const auto beyond = hn::Gt(at, hn::Set(di, limit));
+  const auto valid = hn::Gt(at, hn::Set(di, seen.first - 1));
+  const auto beyond = hn::Gt(at, hn::Set(di, seen.last));
   return hn::RebindMask(d, hn::AndNot(beyond, valid));
 }
 
@@ -75,7 +87,7 @@ HWY_INLINE hn::Mask<F32Tag> VisibleSlots(const int32_t* positions, int64_t c,
 struct RowBlock {
   int64_t kv_head, group;
   int64_t first_row, rows;
-  int32_t newest;  // largest position among them
+  Seen seen;  // by any of them
 
   int64_t Token(int64_t r) const { return (first_row + r) / group; }
   int64_t Head(int64_t r) const {
@@ -86,13 +98,22 @@ struct RowBlock {
 template <typename P>
 RowBlock BlockAt(const P& p, int64_t kv_head, int64_t first_row) {
   const int64_t group = p.q.shape[1] / p.cache.k.shape[0];
-  RowBlock block{kv_head, group, first_row, 0, -1};
+  RowBlock block{
+      kv_head, group, first_row, 0, {std::numeric_limits<int32_t>::max(), -1}};
   block.rows = std::min(kTile, p.q.shape[0] * group - first_row);
   for (int64_t r = 0; r < block.rows; ++r) {
-    block.newest = std::max(block.newest,
-                            p.position.template as<int32_t>()[block.Token(r)]);
+    const Seen seen =
+        SeenFrom(p.position.template as<int32_t>()[block.Token(r)], p.window);
+    block.seen.first = std::min(block.seen.first, seen.first);
+    block.seen.last = std::max(block.seen.last, seen.last);
   }
   return block;
+}
+
+// Whether no row of the block sees a slot of the tile.
+template <typename T>
+bool OutOfSight(const SlotTile<T>& tile, const RowBlock& block) {
+  return tile.oldest > block.seen.last || tile.newest < block.seen.first;
 }
 
 // Scaled queries of a block, [rows][head_dim].
@@ -105,11 +126,12 @@ void GatherQueries(const P& p, const RowBlock& block, float* queries) {
   }
 }
 
-// A visit of all columns by all rows: no diagonal, masks do the rest.
-Visit WholeVisit(int64_t columns) {
+// A visit of all columns by all rows: no diagonals, masks do the rest.
+Visit WholeVisit(int64_t rows, int64_t columns) {
   Visit visit;
   visit.end = columns;
   visit.diagonal = columns;
+  visit.window_row = visit.end_row = rows;
   return visit;
 }
 
@@ -154,15 +176,15 @@ template <class D, typename T>
 void AttendTile(D d, const CacheAttentionParams& p, const RowBlock& block,
                 const SlotTile<T>& tile, AttendBuffers& b) {
   const int64_t head_dim = p.q.shape[2];
-  const Visit visit = WholeVisit(tile.count);
+  const Visit visit = WholeVisit(block.rows, tile.count);
   PackTransposed(tile.k, tile.k_stride, tile.count, head_dim, b.keys);
-  ScoreRows(visit, block.rows, b.queries, b.keys, b.scores, head_dim);
+  ScoreRows(visit, b.queries, b.keys, b.scores, head_dim);
   const ColumnSpan span = WidenToVectors(0, tile.count);
   const int32_t* position = p.position.as<int32_t>();
   for (int64_t r = 0; r < block.rows; ++r) {
-    const int32_t limit = position[block.Token(r)];
+    const Seen seen = SeenFrom(position[block.Token(r)], p.window);
     const auto mask = [&](int64_t c) {
-      return VisibleSlots(tile.positions, c, limit);
+      return VisibleSlots(tile.positions, c, seen);
     };
     const float factor =
         SoftmaxStep(b.scores + r * kTile, span, mask, b.rows[r]);
@@ -171,11 +193,9 @@ void AttendTile(D d, const CacheAttentionParams& p, const RowBlock& block,
   }
   if (tile.has_empty) {
     PackValues(tile, head_dim, b.values);
-    AccumulateRows(d, visit, block.rows, b.scores, b.values, head_dim, b.sums,
-                   head_dim);
+    AccumulateRows(d, visit, b.scores, b.values, head_dim, b.sums, head_dim);
   } else {
-    AccumulateRows(d, visit, block.rows, b.scores, tile.v, tile.v_stride,
-                   b.sums, head_dim);
+    AccumulateRows(d, visit, b.scores, tile.v, tile.v_stride, b.sums, head_dim);
   }
 }
 
@@ -189,7 +209,7 @@ void AttendBlockT(const CacheAttentionParams& p, int64_t kv_head,
   std::memset(b.sums, 0, block.rows * head_dim * sizeof(float));
   for (int64_t first = 0; first < p.cache.used; first += kTile) {
     const SlotTile<T> tile = TileAt<T>(p.cache, kv_head, first);
-    if (tile.oldest > block.newest) continue;  // changes no row
+    if (OutOfSight(tile, block)) continue;  // changes no row
     WithHeadTag(head_dim, [&](auto d) { AttendTile(d, p, block, tile, b); });
   }
   for (int64_t r = 0; r < block.rows; ++r) {
@@ -224,8 +244,9 @@ HWY_INLINE void AddProbabilities(const CacheColumnSumsParams& p,
       const int64_t token = block.Token(r);
       const float lse = At(p.lse, block.Head(r))[token];
       const F32Vec score = hn::LoadU(d, scores + r * kTile + c);
+      const Seen seen = SeenFrom(position[token], p.window);
       sum = hn::Add(
-          sum, hn::IfThenElseZero(VisibleSlots(positions, c, position[token]),
+          sum, hn::IfThenElseZero(VisibleSlots(positions, c, seen),
                                   Exp(d, hn::Sub(score, hn::Set(d, lse)))));
     }
     hn::StoreU(sum, d, sums + c);
@@ -245,9 +266,9 @@ void ColumnSumsTileT(const CacheColumnSumsParams& p, int64_t kv_head,
   std::memcpy(sums, saved, tile.count * sizeof(float));
   for (int64_t row = 0; row < rows; row += kTile) {
     const RowBlock block = BlockAt(p, kv_head, row);
-    if (tile.oldest > block.newest) continue;  // adds zeros only
+    if (OutOfSight(tile, block)) continue;  // adds zeros only
     GatherQueries(p, block, b.queries);
-    ScoreRows(WholeVisit(kTile), block.rows, b.queries, b.keys, b.scores,
+    ScoreRows(WholeVisit(block.rows, kTile), b.queries, b.keys, b.scores,
               head_dim);
     AddProbabilities(p, block, tile.positions, b.scores, sums);
   }

@@ -10,10 +10,11 @@
 namespace sinklora::kernels::reference {
 namespace {
 
-bool Visible(const CacheView& cache, int64_t kv, int64_t slot,
+bool Visible(const CacheView& cache, int64_t window, int64_t kv, int64_t slot,
              int32_t position) {
   const int32_t stored = LoadInt(cache.positions, kv, slot);
-  return stored >= 0 && stored <= position;
+  return stored >= 0 && stored <= position &&
+         (window == 0 || position - stored < window);
 }
 
 double Score(const ConstTensorView& q, const CacheView& cache, double scale,
@@ -31,13 +32,13 @@ void AttendRow(const CacheAttentionParams& p, int64_t t, int64_t h) {
   std::vector<double> weight(p.cache.used, 0.0);
   double top = -std::numeric_limits<double>::infinity();
   for (int64_t j = 0; j < p.cache.used; ++j) {
-    if (!Visible(p.cache, kv, j, position)) continue;
+    if (!Visible(p.cache, p.window, kv, j, position)) continue;
     weight[j] = Score(p.q, p.cache, p.scale, t, h, kv, j);
     top = std::max(top, weight[j]);
   }
   double sum = 0.0;
   for (int64_t j = 0; j < p.cache.used; ++j) {
-    const bool visible = Visible(p.cache, kv, j, position);
+    const bool visible = Visible(p.cache, p.window, kv, j, position);
     weight[j] = visible ? std::exp(weight[j] - top) : 0.0;
     sum += weight[j];
   }
@@ -81,7 +82,8 @@ void CacheColumnSums(const CacheColumnSumsParams& p) {
   for (int64_t kv = 0; kv < p.cache.k.shape[0]; ++kv) {
     for (int64_t j = 0; j < p.cache.used; ++j) {
       for (int64_t t = 0; t < p.q.shape[0]; ++t) {
-        if (!Visible(p.cache, kv, j, LoadInt(p.position, t))) continue;
+        const int32_t position = LoadInt(p.position, t);
+        if (!Visible(p.cache, p.window, kv, j, position)) continue;
         for (int64_t h = kv * group; h < (kv + 1) * group; ++h) {
           const double probability = std::exp(
               Score(p.q, p.cache, p.scale, t, h, kv, j) - Load(p.lse, h, t));

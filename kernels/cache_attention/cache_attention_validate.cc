@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "kernels/validator.h"
 
@@ -28,36 +29,48 @@ void CheckCache(const CacheView& cache, Validator* check) {
 }
 
 void CheckQueries(const ConstTensorView& q, const ConstTensorView& position,
-                  const CacheView& cache, float scale, Validator* check) {
+                  const CacheView& cache, float scale, int64_t window,
+                  Validator* check) {
   CheckCache(cache, check);
   check
       ->Tensor("q", q, kF32,
                {kAny, kAny, {cache.k.shape[2], "head_dim of cache.k"}})
       .Tensor("position", position, kI32, {{q.shape[0], "tokens of q"}})
-      .Value(std::isfinite(scale), "scale", scale, "finite");
+      .Value(std::isfinite(scale), "scale", scale, "finite")
+      .Value(window >= 0, "window", window, ">= 0");
   if (!check->ok()) return;
   check->Value(q.shape[1] % cache.k.shape[0] == 0, "q.shape[1]", q.shape[1],
                "a multiple of " + std::to_string(cache.k.shape[0]) +
                    " (kv heads of cache.k)");
 }
 
-// A token sees slots with positions in [0, its own]; the smallest position
-// stored in a head decides for all tokens at once.
+// A token sees slots with positions in [0, its own], of which a window leaves
+// the last ones: the largest of them decides, or without one the smallest
+// position stored in a head for all tokens at once.
 void CheckVisible(const ConstTensorView& position, const CacheView& cache,
-                  Validator* check) {
+                  int64_t window, Validator* check) {
   if (!check->ok()) return;
   const int32_t* token = position.as<int32_t>();
+  std::vector<int32_t> held;
   for (int64_t h = 0; h < cache.k.shape[0]; ++h) {
-    int32_t smallest = std::numeric_limits<int32_t>::max();
+    held.clear();
     const int32_t* stored =
         cache.positions.as<int32_t>() + h * cache.positions.stride[0];
     for (int64_t j = 0; j < cache.used; ++j) {
-      if (stored[j] >= 0) smallest = std::min(smallest, stored[j]);
+      if (stored[j] < 0) continue;
+      if (window > 0 || held.empty()) {
+        held.push_back(stored[j]);
+      } else {
+        held[0] = std::min(held[0], stored[j]);
+      }
     }
+    std::sort(held.begin(), held.end());
     for (int64_t t = 0; t < position.shape[0]; ++t) {
       const int32_t at = token[t * position.stride[0]];
-      check->Value(at >= smallest, "position[" + std::to_string(t) + "]",
-                   int64_t{at},
+      const auto after = std::upper_bound(held.begin(), held.end(), at);
+      const bool sees =
+          after != held.begin() && (window == 0 || at - *(after - 1) < window);
+      check->Value(sees, "position[" + std::to_string(t) + "]", int64_t{at},
                    "at least the position of one slot of kv head " +
                        std::to_string(h) + " (no visible slot)");
       if (!check->ok()) return;
@@ -87,12 +100,12 @@ Status Validate(const CacheAttentionParams& p) {
   const Extent tokens{p.q.shape[0], "tokens of q"};
   const Extent heads{p.q.shape[1], "heads of q"};
   Validator check("cache_attention");
-  CheckQueries(p.q, p.position, p.cache, p.scale, &check);
+  CheckQueries(p.q, p.position, p.cache, p.scale, p.window, &check);
   check
       .Tensor("out", p.out, kF32,
               {tokens, heads, {p.q.shape[2], "head_dim of q"}})
       .OptionalTensor("lse", p.lse, kF32, {heads, tokens});
-  CheckVisible(p.position, p.cache, &check);
+  CheckVisible(p.position, p.cache, p.window, &check);
   return check.status();
 }
 
@@ -100,7 +113,7 @@ Status Validate(const CacheColumnSumsParams& p) {
   const Extent tokens{p.q.shape[0], "tokens of q"};
   const Extent heads{p.q.shape[1], "heads of q"};
   Validator check("cache_column_sums");
-  CheckQueries(p.q, p.position, p.cache, p.scale, &check);
+  CheckQueries(p.q, p.position, p.cache, p.scale, p.window, &check);
   check.Tensor("lse", p.lse, kF32, {heads, tokens})
       .Tensor("scores", p.scores, kF32,
               {{p.cache.k.shape[0], "kv heads of cache.k"},

@@ -46,6 +46,14 @@ Status CpuBackend::MatMul(const MatMulParams& p) {
   return Guarded(p, cpu::MatMul, *context_);
 }
 
+Status CpuBackend::BiasForward(const BiasForwardParams& p) {
+  return Guarded(p, cpu::BiasForward, *context_);
+}
+
+Status CpuBackend::BiasBackward(const BiasBackwardParams& p) {
+  return Guarded(p, cpu::BiasBackward, *context_);
+}
+
 Status CpuBackend::RmsNormForward(const RmsNormForwardParams& p) {
   return Guarded(p, cpu::RmsNormForward, *context_);
 }

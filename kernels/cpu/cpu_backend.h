@@ -24,6 +24,8 @@ class CpuBackend final : public HostBackend {
   std::string description() const override;
 
   Status MatMul(const MatMulParams& p) override;
+  Status BiasForward(const BiasForwardParams& p) override;
+  Status BiasBackward(const BiasBackwardParams& p) override;
   Status RmsNormForward(const RmsNormForwardParams& p) override;
   Status RmsNormBackward(const RmsNormBackwardParams& p) override;
   Status Rope(const RopeParams& p) override;

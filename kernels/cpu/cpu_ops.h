@@ -18,6 +18,8 @@ namespace sinklora::kernels::cpu {
 std::string SimdTargetName();
 
 void MatMul(const MatMulParams& p, CpuContext& context);
+void BiasForward(const BiasForwardParams& p, CpuContext& context);
+void BiasBackward(const BiasBackwardParams& p, CpuContext& context);
 void RmsNormForward(const RmsNormForwardParams& p, CpuContext& context);
 void RmsNormBackward(const RmsNormBackwardParams& p, CpuContext& context);
 void Rope(const RopeParams& p, CpuContext& context);

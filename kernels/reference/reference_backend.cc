@@ -27,6 +27,14 @@ Status ReferenceBackend::MatMul(const MatMulParams& p) {
   return Checked(p, reference::MatMul);
 }
 
+Status ReferenceBackend::BiasForward(const BiasForwardParams& p) {
+  return Checked(p, reference::BiasForward);
+}
+
+Status ReferenceBackend::BiasBackward(const BiasBackwardParams& p) {
+  return Checked(p, reference::BiasBackward);
+}
+
 Status ReferenceBackend::RmsNormForward(const RmsNormForwardParams& p) {
   return Checked(p, reference::RmsNormForward);
 }

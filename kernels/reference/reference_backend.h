@@ -22,6 +22,8 @@ class ReferenceBackend final : public HostBackend {
   }
 
   Status MatMul(const MatMulParams& p) override;
+  Status BiasForward(const BiasForwardParams& p) override;
+  Status BiasBackward(const BiasBackwardParams& p) override;
   Status RmsNormForward(const RmsNormForwardParams& p) override;
   Status RmsNormBackward(const RmsNormBackwardParams& p) override;
   Status Rope(const RopeParams& p) override;

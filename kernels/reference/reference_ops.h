@@ -11,6 +11,8 @@
 namespace sinklora::kernels::reference {
 
 void MatMul(const MatMulParams& p);
+void BiasForward(const BiasForwardParams& p);
+void BiasBackward(const BiasBackwardParams& p);
 void RmsNormForward(const RmsNormForwardParams& p);
 void RmsNormBackward(const RmsNormBackwardParams& p);
 void Rope(const RopeParams& p);

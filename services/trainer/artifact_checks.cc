@@ -80,6 +80,10 @@ Architecture Describe(const LlamaConfig& config) {
   architecture.set_vocab_size(static_cast<int32_t>(config.vocab_size));
   architecture.set_context_tokens(config.context_tokens());
   architecture.set_rope_factor(config.rope_factor);
+  const bool scaled =
+      config.rope.kind != RopeKind::kLinear || config.rope_factor != 1;
+  architecture.set_rope_type(scaled ? RopeKindName(config.rope.kind) : "none");
+  architecture.set_sliding_window_tokens(config.sliding_window);
   return architecture;
 }
 

@@ -56,7 +56,8 @@ class Check:
 
     def adapter(self, name):
         print(name)
-        base = DATA / ("tied" if name.startswith("tied") else "base")
+        prefix = name.split("_")[0]
+        base = DATA / (prefix if prefix in ("tied", "biased") else "base")
         out = self.work / name
         report = subprocess.run([self.tool, "export", base, DATA / name, out], check=True, capture_output=True,
                                 text=True).stdout

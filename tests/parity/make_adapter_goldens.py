@@ -4,7 +4,7 @@
 compute with them, and the gradients of torch's autograd. Run once, in an environment of requirements.txt; the C++ tests
 read the files.
 
-  base/, tied/            Hugging Face directories (bf16)
+  base/, tied/, biased/   Hugging Face directories (bf16)
   <case>/                 adapter_config.json and adapter_model.safetensors as PEFT saved them
   <case>.safetensors      ids [tokens], logits [tokens, vocab]; grad.<tensor> for the cases that are trained
   longlora/               LongLoRA's two files with a 49th vocabulary row; its logits are those of `saved`
@@ -12,8 +12,10 @@ read the files.
 """
 import argparse
 import json
+import os
 import pathlib
 import shutil
+import sys
 import warnings
 
 import peft
@@ -53,20 +55,22 @@ CASES = {
                        False),
     "tied_both": ("tied", dict(r=4, lora_alpha=8, target_modules=ATTENTION, modules_to_save=["embed_tokens"],
                                ensure_weight_tying=True), False),
+    # DoRA rescales the product and not the bias.
+    "biased_dora": ("biased", dict(r=3, lora_alpha=5, target_modules=LINEAR, use_dora=True), False),
 }
 DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16}
 
 
-def write_base(directory, tied):
+def write_base(directory, seed, tied=False, bias=False):
     config = transformers.LlamaConfig(
         vocab_size=48, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, head_dim=16, max_position_embeddings=64, tie_word_embeddings=tied, rms_norm_eps=1e-5,
-        bos_token_id=0, eos_token_id=1, initializer_range=0.2)
-    torch.manual_seed(7 + tied)
+        bos_token_id=0, eos_token_id=1, initializer_range=0.2, attention_bias=bias, mlp_bias=bias)
+    torch.manual_seed(seed)
     model = transformers.LlamaForCausalLM(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith("norm.weight"):
+            if name.endswith("norm.weight") or name.endswith(".bias"):
                 parameter.add_(torch.randn_like(parameter) * 0.2)
     model.to(torch.bfloat16).save_pretrained(directory)
 
@@ -160,12 +164,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "data" / "adapters")
     out = parser.parse_args().out
+    # PEFT keeps target_modules in a set, whose order would differ from run to run.
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        os.execve(sys.executable, [sys.executable] + sys.argv, {**os.environ, "PYTHONHASHSEED": "0"})
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    write_base(out / "base", tied=False)
-    write_base(out / "tied", tied=True)
+    write_base(out / "base", seed=7)
+    write_base(out / "tied", seed=8, tied=True)
+    write_base(out / "biased", seed=9, bias=True)
     for seed, name in enumerate(CASES):
         make_case(out, name, seed)
         print(name, sorted(p.name for p in (out / name).iterdir()))

@@ -19,6 +19,12 @@ LayerActivations LayerActivations::Take(const LlamaConfig& config,
   out.q = take(heads);
   out.k = take(kv_heads);
   out.v = take(kv_heads);
+  if (config.qk_norm) {
+    out.q_raw = take(heads);
+    out.k_raw = take(kv_heads);
+    out.q_inv_rms = arena->Take(DType::kF32, {tokens * config.num_heads});
+    out.k_inv_rms = arena->Take(DType::kF32, {tokens * config.num_kv_heads});
+  }
   out.lse = arena->Take(DType::kF32, {config.num_heads, tokens});
   out.attention = take(heads);
   out.middle = take(hidden);

@@ -19,10 +19,13 @@ namespace sinklora::internal {
 struct LayerActivations {
   kernels::TensorView attention_input;    // [tokens, hidden], normed
   kernels::TensorView attention_inv_rms;  // [tokens]
-  kernels::TensorView q;          // [tokens, heads * head_dim], after RoPE
-  kernels::TensorView k, v;       // [tokens, kv_heads * head_dim]
-  kernels::TensorView lse;        // [heads, tokens]
-  kernels::TensorView attention;  // [tokens, heads * head_dim]
+  kernels::TensorView q;     // [tokens, heads * head_dim], after RoPE
+  kernels::TensorView k, v;  // [tokens, kv_heads * head_dim]
+  // With qk_norm: q and k before it, and the norms of their heads. Else empty.
+  kernels::TensorView q_raw, k_raw;          // as q, k
+  kernels::TensorView q_inv_rms, k_inv_rms;  // [tokens * heads or kv_heads]
+  kernels::TensorView lse;                   // [heads, tokens]
+  kernels::TensorView attention;             // [tokens, heads * head_dim]
   kernels::TensorView middle;  // [tokens, hidden], after the attention residual
   kernels::TensorView mlp_input;          // [tokens, hidden], normed
   kernels::TensorView mlp_inv_rms;        // [tokens]

@@ -70,6 +70,14 @@ int64_t SinkTokens(const AttentionOptions& options) {
   return sinks ? options.sink_tokens : 0;
 }
 
+std::vector<int64_t> HostBatch::document_tokens() const {
+  std::vector<int64_t> out;
+  for (const kernels::AttentionSegment& s : pattern.segments) {
+    out.push_back(s.length);
+  }
+  return out;
+}
+
 HostBatch BuildBatch(std::span<const TrainingExample> examples,
                      const AttentionOptions& options, int64_t num_heads) {
   HostBatch out;

@@ -18,13 +18,16 @@ namespace sinklora::internal {
 // Examples one after the other. Plain value.
 struct HostBatch {
   std::vector<int32_t> ids;
-  std::vector<int32_t> positions;  // local to the document
+  // Row of the RoPE table: the position in the document, unless
+  // RopeTables::ForDocuments says otherwise.
+  std::vector<int32_t> positions;
   std::vector<int32_t>
       labels;  // the next token of the document where it is supervised, else -1
   kernels::AttentionPattern pattern;  // one segment a document
   int64_t supervised_tokens = 0;
 
   int64_t tokens() const { return static_cast<int64_t>(ids.size()); }
+  std::vector<int64_t> document_tokens() const;
 };
 
 // REQUIRES: every example passed CheckExample.

@@ -1,7 +1,8 @@
 // Which token of a cache goes. One rule covers every policy: the lowest score
 // outside the sinks and the recent window goes first, ties by the older
 // position. Without scores it is the oldest: sliding window, and with sinks
-// StreamingLLM.
+// StreamingLLM. Before all of them goes what a sliding-window layer will never
+// see again.
 //
 // Source: H2O (2306.14048), StreamingLLM (2309.17453). Pure functions.
 //
@@ -18,6 +19,7 @@ namespace sinklora::internal {
 struct EvictionRule {
   int64_t sink_tokens = 0;    // positions [0, sink_tokens) stay
   int64_t recent_tokens = 0;  // and the last so many, the newest included
+  int64_t window = 0;         // tokens a query of the layer sees; 0: all
 };
 
 // Slots of one kv head. positions[j] is -1 in an empty slot; scores are as

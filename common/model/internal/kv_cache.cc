@@ -19,12 +19,16 @@ KvCache::KvCache(kernels::Backend* backend, const LlamaConfig& config,
       head_dim_(config.head_dim),
       dtype_(dtype),
       policy_(cache.policy),
-      rule_{cache.sink_tokens, cache.recent_tokens},
       budget_(cache.policy == CachePolicyKind::kFull
                   ? max_tokens
                   : std::min(cache.budget_tokens, max_tokens)),
       steady_slots_(std::min(budget_ + 1, max_tokens)),
-      layers_(static_cast<size_t>(config.num_layers)) {}
+      layers_(static_cast<size_t>(config.num_layers)) {
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    layers_[i].rule = {cache.sink_tokens, cache.recent_tokens,
+                       config.window(i)};
+  }
+}
 
 absl::Status KvCache::Reserve(int64_t slots) {
   slots_ = slots;

@@ -76,6 +76,7 @@ class KvCache {
     // Host mirrors of positions and scores, [kv_heads * slots].
     std::vector<int32_t> host_positions;
     std::vector<float> host_scores;
+    EvictionRule rule;
     int64_t used = 0;  // slots [0, used) were written
     std::vector<int32_t>
         free_slots;  // one a kv head after an eviction, else empty
@@ -99,7 +100,6 @@ class KvCache {
   const int64_t head_dim_;
   const kernels::DType dtype_;
   const CachePolicyKind policy_;
-  const EvictionRule rule_;
   const int64_t budget_;  // never more than max_tokens
   const int64_t steady_slots_;
   int64_t slots_ = 0;  // of every layer

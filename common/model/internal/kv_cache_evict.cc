@@ -54,6 +54,7 @@ absl::Status KvCache::AddScores(int64_t layer_index,
                                  .lse = lse,
                                  .cache = view(layer_index),
                                  .scale = scale,
+                                 .window = layer.rule.window,
                                  .scores = layer.scores.view()}));
   SL_ASSIGN_OR_RETURN(layer.host_scores,
                       Download(backend_, layer.scores.view()));
@@ -88,7 +89,7 @@ absl::Status KvCache::EvictOne(int64_t layer_index) {
   if (layer.used <= budget_) return absl::OkStatus();
   const int64_t latest = chunk_position_ + chunk_tokens_ - 1;
   for (int64_t h = 0; h < kv_heads_; ++h) {
-    const int64_t victim = ChooseVictim(rule_, Head(layer, h), latest);
+    const int64_t victim = ChooseVictim(layer.rule, Head(layer, h), latest);
     if (victim < 0) {
       return absl::InternalError(fmt::format(
           "layer {} kv head {}: every one of {} tokens is protected",
@@ -125,7 +126,7 @@ absl::Status KvCache::Compact(Layer* layer) {
   std::vector<int32_t> keep;
   for (int64_t h = 0; h < kv_heads_; ++h) {
     const std::vector<int32_t> kept =
-        ChooseKept(rule_, Head(*layer, h), latest, budget_);
+        ChooseKept(layer->rule, Head(*layer, h), latest, budget_);
     keep.insert(keep.end(), kept.begin(), kept.end());
     // In increasing slot order, so that nothing is overwritten before it moved.
     for (int64_t i = 0; i < slots_; ++i) {

@@ -28,8 +28,11 @@ struct Graph {
 float AttentionScale(const LlamaConfig& config);
 // [tokens, n * head_dim] seen as [tokens, n, head_dim].
 kernels::TensorView SplitHeads(const kernels::TensorView& x, int64_t head_dim);
+// And as one row a head, [tokens * n, head_dim].
+kernels::TensorView HeadRows(const kernels::TensorView& x, int64_t head_dim);
 
-// x [tokens, hidden] -> a.attention_input, q, k (rotated), v.
+// x [tokens, hidden] -> a.attention_input, q, k (normed where the architecture
+// has it, and rotated), v.
 absl::Status ForwardQkv(const Graph& graph, const LayerWeights& w,
                         const kernels::ConstTensorView& x,
                         const kernels::ConstTensorView& positions,

@@ -75,6 +75,20 @@ absl::Status AttentionBackward(const Graph& graph,
   return absl::OkStatus();
 }
 
+// Gradient of what the norm of the heads was given, `raw`, from that of its
+// output.
+absl::Status HeadNormBackward(const Graph& graph, const NormWeights& w,
+                              const TensorView& dout, const TensorView& raw,
+                              const TensorView& inv_rms, const TensorView& dx) {
+  const int64_t dim = graph.config->head_dim;
+  return ToAbsl(graph.backend->RmsNormBackward({.dout = HeadRows(dout, dim),
+                                                .x = HeadRows(raw, dim),
+                                                .weight = w.weight,
+                                                .inv_rms = inv_rms,
+                                                .dx = HeadRows(dx, dim),
+                                                .dweight = w.dweight}));
+}
+
 }  // namespace
 
 absl::Status LayerBackward(const Graph& graph, const LayerWeights& w,
@@ -89,12 +103,21 @@ absl::Status LayerBackward(const Graph& graph, const LayerWeights& w,
       backend, w.o, lora,
       {.x = a.attention, .dout = s.dresidual, .dx = s.dattention}));
   SL_RETURN_IF_ERROR(AttentionBackward(graph, pattern, positions, a, s));
+  TensorView dq = s.dq, dk = s.dk;
+  if (graph.config->qk_norm) {
+    dq = a.q;  // spent since attention's backward pass
+    dk = a.k;
+    SL_RETURN_IF_ERROR(
+        HeadNormBackward(graph, w.q_norm, s.dq, a.q_raw, a.q_inv_rms, dq));
+    SL_RETURN_IF_ERROR(
+        HeadNormBackward(graph, w.k_norm, s.dk, a.k_raw, a.k_inv_rms, dk));
+  }
   SL_RETURN_IF_ERROR(
       LinearBackward(backend, w.q, lora,
-                     {.x = a.attention_input, .dout = s.dq, .dx = s.dhidden}));
+                     {.x = a.attention_input, .dout = dq, .dx = s.dhidden}));
   SL_RETURN_IF_ERROR(LinearBackward(backend, w.k, lora,
                                     {.x = a.attention_input,
-                                     .dout = s.dk,
+                                     .dout = dk,
                                      .dx = s.dhidden,
                                      .accumulate_dx = true}));
   SL_RETURN_IF_ERROR(LinearBackward(backend, w.v, lora,

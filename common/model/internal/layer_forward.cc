@@ -41,18 +41,31 @@ TensorView SplitHeads(const TensorView& x, int64_t head_dim) {
                     {x.shape[0], x.shape[1] / head_dim, head_dim});
 }
 
+TensorView HeadRows(const TensorView& x, int64_t head_dim) {
+  return TensorView(x.data, x.dtype,
+                    {x.shape[0] * x.shape[1] / head_dim, head_dim});
+}
+
 absl::Status ForwardQkv(const Graph& graph, const LayerWeights& w,
                         const ConstTensorView& x,
                         const ConstTensorView& positions,
                         const LoraScratch& lora, const LayerActivations& a) {
   SL_RETURN_IF_ERROR(
       Norm(graph, w.attention_norm, x, a.attention_input, a.attention_inv_rms));
-  SL_RETURN_IF_ERROR(
-      LinearForward(graph.backend, w.q, a.attention_input, lora, a.q));
-  SL_RETURN_IF_ERROR(
-      LinearForward(graph.backend, w.k, a.attention_input, lora, a.k));
+  const bool norm = graph.config->qk_norm;
+  SL_RETURN_IF_ERROR(LinearForward(graph.backend, w.q, a.attention_input, lora,
+                                   norm ? a.q_raw : a.q));
+  SL_RETURN_IF_ERROR(LinearForward(graph.backend, w.k, a.attention_input, lora,
+                                   norm ? a.k_raw : a.k));
   SL_RETURN_IF_ERROR(
       LinearForward(graph.backend, w.v, a.attention_input, lora, a.v));
+  if (norm) {
+    const int64_t dim = graph.config->head_dim;
+    SL_RETURN_IF_ERROR(Norm(graph, w.q_norm, HeadRows(a.q_raw, dim),
+                            HeadRows(a.q, dim), a.q_inv_rms));
+    SL_RETURN_IF_ERROR(Norm(graph, w.k_norm, HeadRows(a.k_raw, dim),
+                            HeadRows(a.k, dim), a.k_inv_rms));
+  }
   SL_RETURN_IF_ERROR(Rotate(graph, a.q, positions));
   return Rotate(graph, a.k, positions);
 }

@@ -72,6 +72,7 @@ class LayerRunner {
   DeviceTensor positions_;
   std::map<std::string, DeviceTensor> tensors_;
   AdapterWeights adapter_weights_;
+  int64_t layer_index_ = 0;  // of the loaded one
   LayerWeights layer_;
   Arena arena_;
 };

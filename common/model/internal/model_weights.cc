@@ -8,12 +8,16 @@
 namespace sinklora::internal {
 namespace {
 
-LinearWeights BindLinear(const WeightSource& source,
-                         const std::string& module) {
+LinearWeights BindLinear(const WeightSource& source, const std::string& module,
+                         bool bias) {
   LinearWeights out;
   const std::string tensor = module + ".weight";
   out.weight = source.product(tensor);
   out.dweight = source.gradient(tensor);
+  if (bias) {
+    out.bias = source.value(module + ".bias");
+    out.dbias = source.gradient(module + ".bias");
+  }
   source.lora(module, &out);
   return out;
 }
@@ -42,22 +46,33 @@ bool IsEmbedding(std::string_view tensor_name) {
   return tensor_name == kEmbeddingTensor;
 }
 
-LayerWeights BindLayer(const WeightSource& source, int64_t layer) {
-  const auto linear = [&](const char* module) {
-    return BindLinear(source, LayerTensor(layer, module));
+bool IsVector(std::string_view tensor_name) {
+  return IsNorm(tensor_name) || tensor_name.ends_with(".bias");
+}
+
+LayerWeights BindLayer(const LlamaConfig& config, const WeightSource& source,
+                       int64_t layer) {
+  const auto linear = [&](const char* module, bool bias) {
+    return BindLinear(source, LayerTensor(layer, module), bias);
   };
   LayerWeights out;
   out.attention_norm =
       BindNorm(source, LayerTensor(layer, "input_layernorm.weight"));
-  out.q = linear("self_attn.q_proj");
-  out.k = linear("self_attn.k_proj");
-  out.v = linear("self_attn.v_proj");
-  out.o = linear("self_attn.o_proj");
+  out.q = linear("self_attn.q_proj", config.qkv_bias);
+  out.k = linear("self_attn.k_proj", config.qkv_bias);
+  out.v = linear("self_attn.v_proj", config.qkv_bias);
+  out.o = linear("self_attn.o_proj", config.o_bias);
+  if (config.qk_norm) {
+    out.q_norm =
+        BindNorm(source, LayerTensor(layer, "self_attn.q_norm.weight"));
+    out.k_norm =
+        BindNorm(source, LayerTensor(layer, "self_attn.k_norm.weight"));
+  }
   out.mlp_norm =
       BindNorm(source, LayerTensor(layer, "post_attention_layernorm.weight"));
-  out.gate = linear("mlp.gate_proj");
-  out.up = linear("mlp.up_proj");
-  out.down = linear("mlp.down_proj");
+  out.gate = linear("mlp.gate_proj", config.mlp_bias);
+  out.up = linear("mlp.up_proj", config.mlp_bias);
+  out.down = linear("mlp.down_proj", config.mlp_bias);
   return out;
 }
 
@@ -68,7 +83,7 @@ ModelWeights BindWeights(const LlamaConfig& config,
   out.embedding = source.value(embedding);
   out.dembedding = source.gradient(embedding);
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    out.layers.push_back(BindLayer(source, i));
+    out.layers.push_back(BindLayer(config, source, i));
     const LayerWeights& l = out.layers.back();
     for (const LinearWeights* w :
          {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down}) {

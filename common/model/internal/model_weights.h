@@ -19,16 +19,19 @@
 
 namespace sinklora::internal {
 
-// y = (x W^T + lora_scale * (x A^T) B^T) * diag(row_scale). An empty gradient
-// view means frozen; empty A and B mean no LoRA; an empty row_scale means ones.
+// y = (x W^T + lora_scale * (x A^T) B^T) * diag(row_scale) + bias. An empty
+// gradient view means frozen; an empty bias none; empty A and B no LoRA; an
+// empty row_scale ones.
 struct LinearWeights {
   kernels::ConstTensorView weight;  // [out, in] f32 or bf16
+  kernels::ConstTensorView bias;    // [out] f32
   kernels::ConstTensorView lora_a;  // [rank, in] f32
   kernels::ConstTensorView lora_b;  // [out, rank] f32
   // [out] f32: what DoRA multiplies the rows of W + lora_scale B A with.
   kernels::ConstTensorView row_scale;
   float lora_scale = 0;
   kernels::TensorView dweight;  // f32, shapes of the above, added to
+  kernels::TensorView dbias;
   kernels::TensorView dlora_a;
   kernels::TensorView dlora_b;
 
@@ -36,13 +39,14 @@ struct LinearWeights {
 };
 
 struct NormWeights {
-  kernels::ConstTensorView weight;  // [hidden] f32
+  kernels::ConstTensorView weight;  // [width of what is normed] f32
   kernels::TensorView dweight;      // empty: frozen
 };
 
 struct LayerWeights {
   NormWeights attention_norm;
   LinearWeights q, k, v, o;
+  NormWeights q_norm, k_norm;  // of every head; without qk_norm empty
   NormWeights mlp_norm;
   LinearWeights gate, up, down;
 };
@@ -62,7 +66,7 @@ struct ModelWeights {
 struct WeightSource {
   // Operand of matrix products (may be a bf16 copy of a trained tensor).
   std::function<kernels::ConstTensorView(const std::string& tensor)> product;
-  // The values themselves: norms and the embedding lookup.
+  // The values themselves: norms, biases and the embedding lookup.
   std::function<kernels::ConstTensorView(const std::string& tensor)> value;
   std::function<kernels::TensorView(const std::string& tensor)> gradient;
   // Fills the LoRA fields of `module` (e.g. "model.layers.0.self_attn.q_proj")
@@ -72,7 +76,8 @@ struct WeightSource {
 
 ModelWeights BindWeights(const LlamaConfig& config, const WeightSource& source);
 // One layer of it, for who has not all in memory.
-LayerWeights BindLayer(const WeightSource& source, int64_t layer);
+LayerWeights BindLayer(const LlamaConfig& config, const WeightSource& source,
+                       int64_t layer);
 
 // "model.layers.<layer>.<suffix>".
 std::string LayerTensor(int64_t layer, std::string_view suffix);
@@ -80,9 +85,11 @@ std::string LayerTensor(int64_t layer, std::string_view suffix);
 // "self_attn.q_proj" .. "mlp.down_proj".
 std::string ModuleOfTarget(std::string_view target);
 
-// Norm weights are vectors that stay f32 whatever the matrices are stored as.
+// Norms of layers, of the model and of q and k, as LongLoRA trains them.
 bool IsNorm(std::string_view tensor_name);
 bool IsEmbedding(std::string_view tensor_name);
+// Norms and biases stay f32 whatever the matrices are stored as.
+bool IsVector(std::string_view tensor_name);
 
 inline constexpr std::string_view kEmbeddingTensor =
     "model.embed_tokens.weight";

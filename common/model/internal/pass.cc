@@ -20,6 +20,23 @@ absl::Status FinalNormBackward(const Graph& graph, const ModelWeights& w,
                                       .dweight = w.final_norm.dweight}));
 }
 
+// The batch's pattern as each layer sees it.
+class LayerPatterns {
+ public:
+  LayerPatterns(const LlamaConfig& config, const HostBatch& batch)
+      : config_(config), full_(batch.pattern), sliding_(batch.pattern) {
+    sliding_.window = config.sliding_window;
+  }
+  const kernels::AttentionPattern& of(int64_t layer) const {
+    return config_.window(layer) > 0 ? sliding_ : full_;
+  }
+
+ private:
+  const LlamaConfig& config_;
+  const kernels::AttentionPattern& full_;
+  kernels::AttentionPattern sliding_;
+};
+
 }  // namespace
 
 int64_t PassBytes(const LlamaConfig& config, PassKind kind, int64_t tokens,
@@ -49,11 +66,12 @@ absl::Status ForwardPass(const Graph& graph, const ModelWeights& w,
                          const Cancellation* cancellation) {
   SL_RETURN_IF_KERNEL_ERROR(graph.backend->EmbeddingForward(
       {.ids = a.ids, .table = w.embedding, .out = a.residual[0]}));
+  const LayerPatterns patterns(*graph.config, batch);
   for (int64_t i = 0; i < graph.config->num_layers; ++i) {
     if (cancellation != nullptr && cancellation->cancelled()) {
       return absl::CancelledError("cancelled between layers");
     }
-    SL_RETURN_IF_ERROR(LayerForward(graph, w.layers[i], batch.pattern,
+    SL_RETURN_IF_ERROR(LayerForward(graph, w.layers[i], patterns.of(i),
                                     a.residual[i], a.positions, a.lora,
                                     a.layer(i), a.residual[i + 1]));
   }
@@ -90,16 +108,17 @@ absl::StatusOr<double> LossPass(const Graph& graph, const ModelWeights& w,
 
 absl::Status BackwardPass(const Graph& graph, const ModelWeights& w,
                           const HostBatch& batch, const PassActivations& a) {
+  const LayerPatterns patterns(*graph.config, batch);
   const int64_t last = graph.config->num_layers - 1;
   for (int64_t i = last; i >= 0; --i) {
     const LayerActivations& layer = a.layer(i);
     // The last layer's activations are still there from the forward pass.
     if (a.kind == PassKind::kRecompute && i != last) {
-      SL_RETURN_IF_ERROR(LayerForward(graph, w.layers[i], batch.pattern,
+      SL_RETURN_IF_ERROR(LayerForward(graph, w.layers[i], patterns.of(i),
                                       a.residual[i], a.positions, a.lora, layer,
                                       kernels::TensorView()));
     }
-    SL_RETURN_IF_ERROR(LayerBackward(graph, w.layers[i], batch.pattern,
+    SL_RETURN_IF_ERROR(LayerBackward(graph, w.layers[i], patterns.of(i),
                                      a.residual[i], a.positions, a.lora, layer,
                                      a.backward));
   }

@@ -20,6 +20,7 @@ namespace sinklora::internal {
 class SequenceImpl : public Sequence {
  public:
   SequenceImpl(std::shared_ptr<ServedModelImpl> model,
+               std::shared_ptr<const RopeTable> rope,
                const ResolvedCache& cache, int64_t max_tokens);
 
   absl::Status Prefill(std::span<const int32_t> tokens, bool last) override;
@@ -61,6 +62,7 @@ class SequenceImpl : public Sequence {
   absl::Status Settle(const absl::Status& status);
 
   const std::shared_ptr<ServedModelImpl> model_;
+  const std::shared_ptr<const RopeTable> rope_;
   const int64_t max_tokens_;
   KvCache cache_;
   Arena arena_;

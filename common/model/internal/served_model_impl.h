@@ -55,7 +55,10 @@ class ServedModelImpl : public ServedModel {
                                     int64_t score_from,
                                     const Cancellation* cancellation) override;
 
-  Graph graph() const { return {base_->backend(), &base_->config(), &rope_}; }
+  Graph graph(const RopeTable& rope) const {
+    return {base_->backend(), &base_->config(), &rope};
+  }
+  const RopeTables& rope() const { return rope_; }
   const ModelWeights& weights() const { return weights_; }
   const BaseWeightsImpl& base() const { return *base_; }
   // Uploads the adapter (may be null) and binds the weights. Called once, by
@@ -70,7 +73,7 @@ class ServedModelImpl : public ServedModel {
   const int64_t context_tokens_;
   const double rope_factor_;
   int64_t extra_bytes_ = 0;
-  RopeTable rope_;
+  RopeTables rope_;
   AdapterWeights adapter_;  // empty without one
   ModelWeights weights_;    // views of the above and of base_
 };

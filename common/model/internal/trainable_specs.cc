@@ -45,7 +45,7 @@ std::vector<TrainableSpec> TrainableSpecs(const LlamaConfig& config,
   const bool bf16 = options.matrix_dtype == kernels::DType::kBF16;
   for (const auto& [name, shape] : LlamaTensors(config)) {
     if (!IsTrained(name, options)) continue;
-    const bool matrix = !IsNorm(name) && !IsEmbedding(name);
+    const bool matrix = !IsVector(name) && !IsEmbedding(name);
     // The embedding is a matrix operand only where it is the head too.
     const bool operand =
         matrix || (IsEmbedding(name) && config.tie_word_embeddings);

@@ -2,8 +2,8 @@
 // users get.
 //
 // SPDX-License-Identifier: Apache-2.0
-#include <map>
 #include <utility>
+#include <vector>
 
 #include "common/base/files.h"
 #include "common/base/status.h"
@@ -58,7 +58,8 @@ absl::Status TrainingRunImpl::WriteAdapter(const std::string& base_model_name,
   adapter.use_rslora = options_.lora.use_rslora;
   adapter.target_modules.names = options_.lora.target_modules;
   adapter.context_tokens = options_.context_tokens;
-  adapter.rope_factor = RopeFactorFor(config_, options_.context_tokens);
+  SL_ASSIGN_OR_RETURN(adapter.rope_factor,
+                      RopeFactorFor(config_, options_.context_tokens));
   for (const Trainable& t : trainables_.tensors()) {
     const std::string& name = t.spec.name;
     SL_ASSIGN_OR_RETURN(const std::vector<float> values,
@@ -81,10 +82,8 @@ absl::Status TrainingRunImpl::WriteModel(const std::string& base_directory,
                                          const std::string& out_directory) {
   SL_RETURN_IF_ERROR(MakeDirs(out_directory));
   // One tensor at a time: the weights may not fit in memory a second time.
-  std::map<std::string, const Trainable*> by_name;
   std::vector<TensorSpec> specs;
   for (const Trainable& t : trainables_.tensors()) {
-    by_name[t.spec.name] = &t;
     specs.push_back({t.spec.name, FileDType::kBF16, t.spec.shape});
   }
   SL_ASSIGN_OR_RETURN(const auto writer,
@@ -93,7 +92,7 @@ absl::Status TrainingRunImpl::WriteModel(const std::string& base_directory,
   for (const TensorSpec& spec : writer->tensors()) {
     SL_ASSIGN_OR_RETURN(
         const std::vector<float> values,
-        Download(backend_, by_name.at(spec.name)->master.view()));
+        Download(backend_, trainables_.Find(spec.name)->master.view()));
     const TensorBytes bytes(values.data(), spec.shape, spec.dtype);
     SL_RETURN_IF_ERROR(writer->Append(spec.name, bytes.view().bytes));
   }
@@ -101,10 +100,10 @@ absl::Status TrainingRunImpl::WriteModel(const std::string& base_directory,
   SL_RETURN_IF_ERROR(CopyCarriedFiles(base_directory, out_directory));
   SL_ASSIGN_OR_RETURN(const std::string base_config,
                       ReadFile(JoinPath(base_directory, "config.json")));
-  SL_ASSIGN_OR_RETURN(
-      const std::string config,
-      WithRopeFactor(base_config,
-                     RopeFactorFor(config_, options_.context_tokens)));
+  SL_ASSIGN_OR_RETURN(const double rope_factor,
+                      RopeFactorFor(config_, options_.context_tokens));
+  SL_ASSIGN_OR_RETURN(const std::string config,
+                      WithRopeFactor(base_config, rope_factor));
   return WriteFileAtomic(JoinPath(out_directory, "config.json"), config);
 }
 

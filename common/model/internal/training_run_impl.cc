@@ -66,14 +66,13 @@ absl::Status TrainingRunImpl::Load(const ModelFiles& base) {
     SL_ASSIGN_OR_RETURN(const StoredTensor stored, base.tensor(name));
     SL_ASSIGN_OR_RETURN(frozen_[name],
                         LoadTensor(backend_, stored,
-                                   IsNorm(name) ? kernels::DType::kF32
-                                                : options_.matrix_dtype));
+                                   IsVector(name) ? kernels::DType::kF32
+                                                  : options_.matrix_dtype));
   }
-  SL_ASSIGN_OR_RETURN(
-      rope_,
-      RopeTable::Create(backend_, options_.context_tokens, config_.head_dim,
-                        config_.rope_theta,
-                        RopeFactorFor(config_, options_.context_tokens)));
+  SL_ASSIGN_OR_RETURN(const double rope_factor,
+                      RopeFactorFor(config_, options_.context_tokens));
+  SL_ASSIGN_OR_RETURN(rope_, RopeTables::Create(backend_, config_, rope_factor,
+                                                options_.context_tokens));
   return absl::OkStatus();
 }
 
@@ -107,20 +106,23 @@ void TrainingRunImpl::Bind() {
 }
 
 absl::StatusOr<double> TrainingRunImpl::MicroStep(
-    const HostBatch& batch, float loss_scale,
-    const Cancellation* cancellation) {
+    HostBatch batch, float loss_scale, const Cancellation* cancellation) {
   const PassKind kind =
       options_.keep_activations ? PassKind::kKeep : PassKind::kRecompute;
   SL_ASSIGN_OR_RETURN(
+      const auto rope,
+      rope_.ForDocuments(batch.document_tokens(), &batch.positions));
+  const Graph graph{backend_, &config_, rope.get()};
+  SL_ASSIGN_OR_RETURN(
       const PassActivations a,
-      PreparePass(graph(), kind, batch, weights_.max_lora_rank, &arena_));
-  SL_RETURN_IF_ERROR(ForwardPass(graph(), weights_, batch, a, cancellation));
+      PreparePass(graph, kind, batch, weights_.max_lora_rank, &arena_));
+  SL_RETURN_IF_ERROR(ForwardPass(graph, weights_, batch, a, cancellation));
   SL_ASSIGN_OR_RETURN(const double nll_sum,
-                      LossPass(graph(), weights_, a, loss_scale));
+                      LossPass(graph, weights_, a, loss_scale));
   if (!std::isfinite(nll_sum)) {
     return NonFinite("NON_FINITE_LOSS", "loss", nll_sum, step_ + 1);
   }
-  SL_RETURN_IF_ERROR(BackwardPass(graph(), weights_, batch, a));
+  SL_RETURN_IF_ERROR(BackwardPass(graph, weights_, batch, a));
   return nll_sum;
 }
 
@@ -143,11 +145,12 @@ absl::StatusOr<double> TrainingRunImpl::ComputeGradients(
     if (cancellation != nullptr && cancellation->cancelled()) {
       return absl::CancelledError("cancelled between micro-steps");
     }
-    const HostBatch batch = BuildBatch(examples.subspan(begin, micro),
-                                       options_.attention, config_.num_heads);
+    HostBatch batch = BuildBatch(examples.subspan(begin, micro),
+                                 options_.attention, config_.num_heads);
     SL_ASSIGN_OR_RETURN(
         const double nll,
-        MicroStep(batch, static_cast<float>(1.0 / supervised), cancellation));
+        MicroStep(std::move(batch), static_cast<float>(1.0 / supervised),
+                  cancellation));
     nll_sum += nll;
   }
   return nll_sum / supervised;
@@ -189,13 +192,17 @@ absl::StatusOr<double> TrainingRunImpl::ValidationLoss(
   full.pattern = PatternKind::kFull;
   double nll_sum = 0;
   for (size_t i = 0; i < examples.size(); ++i) {
-    const HostBatch batch =
+    HostBatch batch =
         BuildBatch(examples.subspan(i, 1), full, config_.num_heads);
+    SL_ASSIGN_OR_RETURN(
+        const auto rope,
+        rope_.ForDocuments(batch.document_tokens(), &batch.positions));
+    const Graph graph{backend_, &config_, rope.get()};
     SL_ASSIGN_OR_RETURN(const PassActivations a,
-                        PreparePass(graph(), PassKind::kForward, batch,
+                        PreparePass(graph, PassKind::kForward, batch,
                                     weights_.max_lora_rank, &arena_));
-    SL_RETURN_IF_ERROR(ForwardPass(graph(), weights_, batch, a, cancellation));
-    SL_ASSIGN_OR_RETURN(const double nll, LossPass(graph(), weights_, a, 0.0f));
+    SL_RETURN_IF_ERROR(ForwardPass(graph, weights_, batch, a, cancellation));
+    SL_ASSIGN_OR_RETURN(const double nll, LossPass(graph, weights_, a, 0.0f));
     nll_sum += nll;
   }
   const double loss = nll_sum / static_cast<double>(TotalSupervised(examples));

@@ -54,10 +54,9 @@ class TrainingRunImpl : public TrainingRun {
                   const TrainingOptions& options)
       : backend_(backend), config_(config), options_(options) {}
 
-  Graph graph() const { return {backend_, &config_, &rope_}; }
   absl::Status Load(const ModelFiles& base);
   void Bind();
-  absl::StatusOr<double> MicroStep(const HostBatch& batch, float loss_scale,
+  absl::StatusOr<double> MicroStep(HostBatch batch, float loss_scale,
                                    const Cancellation* cancellation);
   absl::Status WriteAdapter(const std::string& base_model_name,
                             const std::string& out_directory);
@@ -70,7 +69,7 @@ class TrainingRunImpl : public TrainingRun {
   int64_t step_ = 0;
   TrainableSet trainables_;
   std::map<std::string, DeviceTensor> frozen_;
-  RopeTable rope_;
+  RopeTables rope_;
   ModelWeights weights_;  // views of the above
   Arena arena_;           // reused by every pass
 };

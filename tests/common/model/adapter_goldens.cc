@@ -21,9 +21,10 @@ std::string GoldenPath(const std::string& name) {
 absl::StatusOr<AdapterGolden> AdapterGolden::Load(const std::string& name) {
   AdapterGolden out;
   out.directory = GoldenPath(name);
-  SL_ASSIGN_OR_RETURN(
-      out.base,
-      ModelFiles::Open(GoldenPath(name.starts_with("tied") ? "tied" : "base")));
+  const char* base = name.starts_with("tied_")     ? "tied"
+                     : name.starts_with("biased_") ? "biased"
+                                                   : "base";
+  SL_ASSIGN_OR_RETURN(out.base, ModelFiles::Open(GoldenPath(base)));
   SL_ASSIGN_OR_RETURN(out.adapter,
                       ReadPeftAdapter(out.directory, out.base->config()));
   SL_ASSIGN_OR_RETURN(out.expected,

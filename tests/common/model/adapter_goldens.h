@@ -22,7 +22,7 @@ namespace sinklora {
 inline constexpr const char* kGoldenAdapters[] = {
     "lora",  "rslora", "dora",           "dora_rslora", "patterns",
     "saved", "head",   "regex",          "layers",      "all_linear",
-    "bf16",  "f16",    "tied_embedding", "tied_both"};
+    "bf16",  "f16",    "tied_embedding", "tied_both",   "biased_dora"};
 
 std::string GoldenPath(const std::string& name);
 

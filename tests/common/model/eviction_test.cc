@@ -17,6 +17,11 @@ std::vector<int32_t> LiteralKept(const EvictionRule& rule,
                                  std::map<int32_t, float> score, int64_t latest,
                                  int64_t budget) {
   while (static_cast<int64_t>(score.size()) > budget) {
+    // Out of sight for every query from the next one on: gone before any other.
+    if (rule.window > 0 && score.begin()->first <= latest + 1 - rule.window) {
+      score.erase(score.begin());
+      continue;
+    }
     auto victim = score.end();
     for (auto it = score.begin(); it != score.end(); ++it) {
       if (it->first < rule.sink_tokens ||
@@ -44,6 +49,19 @@ TEST(EvictionTest, LowestScoreThenOlderPosition) {
   EXPECT_EQ(ChooseVictim({0, 0}, {positions, {}}, 5), 1);  // the oldest
 }
 
+TEST(EvictionTest, WhatTheWindowWillNotShowAgainGoesFirst) {
+  const std::vector<int32_t> positions = {5, 0, 3, -1, 2, 4, 1};
+  const std::vector<float> scores = {.1f, .9f, .2f, 0.f, .5f, .5f, .3f};
+  const CacheHead head{positions, scores};
+  // Query 6 sees [3, 6]: 0 to 2 are dead, sinks or not.
+  EXPECT_EQ(ChooseVictim({2, 1, 4}, head, 5), 1);
+  EXPECT_EQ(ChooseKept({2, 1, 4}, head, 5, 4),
+            (std::vector<int32_t>{0, 2, 4, 5}));
+  EXPECT_EQ(ChooseKept({2, 1, 4}, head, 5, 2), (std::vector<int32_t>{0, 5}));
+  EXPECT_EQ(ChooseVictim({0, 6, 6}, head, 5), 1);   // sees [1, 6]
+  EXPECT_EQ(ChooseVictim({0, 6, 7}, head, 5), -1);  // sees all
+}
+
 TEST(EvictionTest, BulkEqualsOneByOneOnRandomScoresWithTies) {
   std::mt19937_64 bits(1);
   for (int trial = 0; trial < 300; ++trial) {
@@ -53,6 +71,9 @@ TEST(EvictionTest, BulkEqualsOneByOneOnRandomScoresWithTies) {
     rule.recent_tokens = static_cast<int64_t>(bits() % budget);
     rule.sink_tokens =
         static_cast<int64_t>(bits() % (budget - rule.recent_tokens + 1));
+    if (trial % 2 == 1) {
+      rule.window = 1 + static_cast<int64_t>(bits() % (tokens + 3));
+    }
     std::vector<int32_t> positions(static_cast<size_t>(tokens));
     std::vector<float> scores;
     std::map<int32_t, float> by_position;

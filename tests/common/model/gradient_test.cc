@@ -1,5 +1,5 @@
 // Loss and every gradient of a 2-layer GQA model against the double-precision
-// oracle, for every attention pattern.
+// oracle, for every attention pattern and every architecture.
 //
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <set>
 #include <string>
 #include <tuple>
 
@@ -77,20 +78,25 @@ void CopyMasters(kernels::Backend* backend, const TrainingRunImpl& run,
   }
 }
 
-TEST_P(GradientTest, MatchesOracle) {
-  const auto& [backend_name, pattern, mode] = GetParam();
-  const auto backend = OpenTestBackend(backend_name.c_str());
-  ModelOnDisk model = MakeModel(SmallConfig(mode.tied), 21);
-  ASSERT_NE(model.files, nullptr);
+TrainingOptions OptionsOf(const Mode& mode, PatternKind pattern) {
   TrainingOptions options = SmallTrainingOptions();
   options.full_parameter = mode.full_parameter;
   options.context_tokens = 96;  // RoPE factor 1.5
-  options.attention.pattern = pattern.second;
+  options.attention.pattern = pattern;
   options.attention.full_below_tokens = 5;
   options.micro_batch_examples = 2;
   options.accumulation_steps = 2;
   if (!mode.full_parameter) options.lora.target_modules = mode.targets;
   options.lora.freeze_embedding_and_norms = mode.frozen;
+  return options;
+}
+
+void ExpectOraclesGradients(const std::string& backend_name,
+                            const LlamaConfig& config,
+                            const TrainingOptions& options) {
+  const auto backend = OpenTestBackend(backend_name.c_str());
+  ModelOnDisk model = MakeModel(config, 21);
+  ASSERT_NE(model.files, nullptr);
   ASSERT_OK_AND_ASSIGN(
       const auto run,
       TrainingRunImpl::Create(backend.get(), *model.files, options));
@@ -122,6 +128,12 @@ TEST_P(GradientTest, MatchesOracle) {
   }
 }
 
+TEST_P(GradientTest, MatchesOracle) {
+  const auto& [backend_name, pattern, mode] = GetParam();
+  ExpectOraclesGradients(backend_name, SmallConfig(mode.tied),
+                         OptionsOf(mode, pattern.second));
+}
+
 INSTANTIATE_TEST_SUITE_P(AllPatterns, GradientTest,
                          ::testing::Combine(::testing::Values("cpu",
                                                               "reference"),
@@ -132,6 +144,58 @@ INSTANTIATE_TEST_SUITE_P(AllPatterns, GradientTest,
                                   std::get<1>(info.param).first +
                                   std::get<2>(info.param).name;
                          });
+
+using ArchitectureParam =
+    std::tuple<std::string, NamedConfig, std::pair<const char*, PatternKind>>;
+class ArchitectureGradientTest
+    : public ::testing::TestWithParam<ArchitectureParam> {};
+
+// Biases are trained with every parameter only, q/k norms with the other norms.
+TEST_P(ArchitectureGradientTest, MatchesOracle) {
+  const auto& [backend_name, architecture, pattern] = GetParam();
+  for (const Mode& mode : kModes) {
+    if (mode.tied != architecture.config.tie_word_embeddings) continue;
+    for (const bool keep : {false, true}) {
+      TrainingOptions options = OptionsOf(mode, pattern.second);
+      options.keep_activations = keep;
+      ExpectOraclesGradients(backend_name, architecture.config, options);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, ArchitectureGradientTest,
+    ::testing::Combine(::testing::Values("cpu", "reference"),
+                       ::testing::ValuesIn(SmallArchitectures()),
+                       ::testing::Values(kPatterns[0], kPatterns[5])),
+    [](const ::testing::TestParamInfo<ArchitectureParam>& info) {
+      return std::get<0>(info.param) + std::get<1>(info.param).name +
+             std::get<2>(info.param).first;
+    });
+
+TEST(TrainedTensorsTest, NormsOfHeadsAreNormsAndBiasesAreNot) {
+  for (const NamedConfig& architecture : SmallArchitectures()) {
+    std::set<std::string> lora, all;
+    TrainingOptions options = SmallTrainingOptions();
+    for (const auto& spec :
+         internal::TrainableSpecs(architecture.config, options)) {
+      lora.insert(spec.name);
+    }
+    options.full_parameter = true;
+    for (const auto& spec :
+         internal::TrainableSpecs(architecture.config, options)) {
+      all.insert(spec.name);
+      const bool matrix = spec.shape.size() == 2;
+      EXPECT_EQ(spec.weight_decay, matrix && !internal::IsEmbedding(spec.name));
+    }
+    for (const auto& [name, shape] : LlamaTensors(architecture.config)) {
+      EXPECT_TRUE(all.contains(name)) << name;
+      const bool norm = name.find("norm") != std::string::npos;
+      EXPECT_EQ(lora.contains(name), norm || internal::IsEmbedding(name))
+          << name;
+    }
+  }
+}
 
 }  // namespace
 }  // namespace sinklora

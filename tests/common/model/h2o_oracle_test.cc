@@ -73,6 +73,35 @@ TEST_P(H2oOracleTest, SameKeptSetsAndLogits) {
 INSTANTIATE_TEST_SUITE_P(Cases, H2oOracleTest, ::testing::ValuesIn(kCases),
                          [](const auto& info) { return info.param.name; });
 
+// Every architecture, under policies that keep tokens inside and outside of its
+// window of 5 or 6 tokens.
+TEST(ArchitectureOracleTest, SameKeptSetsAndLogits) {
+  const Case cases[] = {
+      {"Full", 2, FullCache(), 20},
+      {"H2o", 2, H2oCache(2, 1, 3), 20},
+      {"H2oWide", 2, H2oCache(6, 2, 8), 30},
+      {"Window", 2, {CachePolicyKind::kSlidingWindow, 4, 4, 0, 0}, 20},
+      {"Streaming", 2, {CachePolicyKind::kStreamingLlm, 9, 6, 3, 0}, 20},
+  };
+  for (const NamedConfig& architecture : SmallArchitectures()) {
+    for (const char* backend : {"cpu", "reference"}) {
+      const Served served =
+          Serve(architecture.config, 4, kernels::DType::kF32, 0, backend);
+      for (const Case& c : cases) {
+        SCOPED_TRACE(std::string(architecture.name) + c.name + backend);
+        const bool full = c.cache.policy == CachePolicyKind::kFull;
+        const bool by_score = c.cache.policy == CachePolicyKind::kH2o;
+        ReferenceSequence oracle(
+            &served.disk.reference,
+            {full ? 0 : c.cache.budget_tokens, c.cache.recent_tokens,
+             c.cache.sink_tokens, by_score});
+        Compare(c, served, &oracle, RandomTokens(50, 48, 2));
+        EXPECT_GT(oracle.smallest_margin(), 1e-5);
+      }
+    }
+  }
+}
+
 // RoPE scaling is honoured while tokens are evicted.
 TEST(H2oRopeTest, LinearScalingWithEviction) {
   LlamaConfig config = SmallConfig(true);

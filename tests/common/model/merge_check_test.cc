@@ -53,8 +53,8 @@ TEST_P(MergeCheckTest, MergedModelsAreWithinTheBound) {
   EXPECT_GT(check.max_relative_layer_difference, 0);
   EXPECT_LE(check.max_relative_logit_difference, check.relative_logit_bound);
   EXPECT_LE(check.max_relative_layer_difference, check.relative_layer_bound);
-  // The bound is not so wide that everything passes.
-  EXPECT_LT(check.relative_logit_bound, 0.7);
+  // With a bound of 1 everything would pass.
+  EXPECT_LT(check.relative_logit_bound, 1);
   ExpectGoldenLogits(nullptr, check.relative_logit_bound);
   // The same again.
   ASSERT_OK_AND_ASSIGN(

@@ -20,6 +20,25 @@ LlamaConfig SmallConfig(bool tied) {
   return config;
 }
 
+std::vector<NamedConfig> SmallArchitectures() {
+  LlamaConfig bias = SmallConfig(true), mistral = SmallConfig(false),
+              qwen2 = SmallConfig(true), qwen2_window = SmallConfig(false),
+              qwen3 = SmallConfig(false), qwen3_bias = SmallConfig(true);
+  bias.qkv_bias = bias.o_bias = bias.mlp_bias = true;
+  mistral.model_type = "mistral";
+  mistral.sliding_window = 6;
+  qwen2.model_type = qwen2_window.model_type = "qwen2";
+  qwen2.qkv_bias = qwen2_window.qkv_bias = true;
+  qwen2_window.sliding_window = 5;
+  qwen2_window.first_sliding_layer = 1;
+  qwen3.model_type = qwen3_bias.model_type = "qwen3";
+  qwen3.qk_norm = qwen3_bias.qk_norm = true;
+  qwen3_bias.qkv_bias = qwen3_bias.o_bias = true;
+  return {{"LlamaBias", bias}, {"Mistral", mistral},
+          {"Qwen2", qwen2},    {"Qwen2Window", qwen2_window},
+          {"Qwen3", qwen3},    {"Qwen3Bias", qwen3_bias}};
+}
+
 ModelOnDisk MakeModel(const LlamaConfig& config, uint64_t seed,
                       double deviation) {
   ModelOnDisk out;

@@ -25,6 +25,15 @@ namespace sinklora {
 // 2 layers, hidden 32, 4 heads of 8 over 2 kv heads, vocabulary 48, context 64.
 LlamaConfig SmallConfig(bool tied);
 
+// Relatives of SmallConfig, one a set of tensors or windows: all biases, the
+// biases of q, k and v, q/k norms, a window in every layer, a window in the
+// last layer. Some tied, some not.
+struct NamedConfig {
+  const char* name;
+  LlamaConfig config;
+};
+std::vector<NamedConfig> SmallArchitectures();
+
 struct ModelOnDisk {
   std::unique_ptr<TempDir> directory;
   testing::ReferenceModel reference;

@@ -109,12 +109,50 @@ TEST(LearningRateTest, WarmsUpThenStaysOrFalls) {
 TEST(RopeFactorTest, ScalesOnlyBeyondTheBase) {
   LlamaConfig base = SmallConfig(true);
   base.max_position_embeddings = 4096;
-  EXPECT_DOUBLE_EQ(RopeFactorFor(base, 1024), 1.0);
-  EXPECT_DOUBLE_EQ(RopeFactorFor(base, 4096), 1.0);
-  EXPECT_DOUBLE_EQ(RopeFactorFor(base, 10240), 2.5);
-  base.rope_factor = 2.0;  // context 8192 already
-  EXPECT_DOUBLE_EQ(RopeFactorFor(base, 8192), 2.0);
-  EXPECT_DOUBLE_EQ(RopeFactorFor(base, 16384), 4.0);
+  const auto factor = [&base](int64_t context) {
+    const auto out = RopeFactorFor(base, context);
+    EXPECT_TRUE(out.ok()) << out.status();
+    return out.value_or(-1);
+  };
+  EXPECT_DOUBLE_EQ(factor(1024), 1.0);
+  EXPECT_DOUBLE_EQ(factor(4096), 1.0);
+  EXPECT_DOUBLE_EQ(factor(10240), 2.5);
+  for (const RopeKind kind :
+       {RopeKind::kLinear, RopeKind::kDynamic, RopeKind::kYarn}) {
+    base.rope.kind = kind;
+    base.rope.original_context = 4096;
+    base.rope_factor = 2.0;  // context 8192 already
+    EXPECT_DOUBLE_EQ(factor(8192), 2.0);
+    EXPECT_DOUBLE_EQ(factor(16384), 4.0);
+    // As an adapter tuned it.
+    EXPECT_DOUBLE_EQ(RopeFactorFor(base, 16384, 4, 8192).value(), 4.0);
+    EXPECT_DOUBLE_EQ(RopeFactorFor(base, 16384, 4, 32768).value(), 8.0);
+  }
+}
+
+TEST(RopeFactorTest, WhatCannotBeExtendedIsRefusedByName) {
+  LlamaConfig base = SmallConfig(true);
+  base.max_position_embeddings = 4096;
+  base.rope.kind = RopeKind::kLlama3;
+  base.rope.original_context = 512;
+  base.rope_factor = 8;
+  const auto refused = [](const char* reason) {
+    return StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(reason));
+  };
+  EXPECT_DOUBLE_EQ(RopeFactorFor(base, 4096).value(), 8.0);
+  EXPECT_THAT(RopeFactorFor(base, 8192).status(),
+              refused("context_tokens 8192: rope factor is 16, must be 8: "
+                      "llama3 scaling defines no other for a context beyond "
+                      "its 4096 tokens"));
+  EXPECT_THAT(RopeFactorFor(base, 4096, 4, 1024).status(),
+              refused("rope factor is 4, must be 8"));
+  TrainingOptions options = SmallTrainingOptions();
+  options.context_tokens = 8192;
+  EXPECT_THAT(Validate(options, base), refused("context_tokens 8192"));
+  base.rope.kind = RopeKind::kYarn;
+  base.rope.attention_factor = 1.1;
+  EXPECT_DOUBLE_EQ(RopeFactorFor(base, 4096).value(), 8.0);
+  EXPECT_THAT(RopeFactorFor(base, 8192).status(), refused("attention_factor"));
 }
 
 TEST(ExamplesOfStepTest, EveryEpochIsAFreshPermutation) {

@@ -34,8 +34,8 @@ void AddLora(const char* module, int64_t rows, int64_t cols, int64_t rank,
   model->lora_scale = 2.0;
 }
 
-TEST(ReferenceModelTest, GradientsEqualCentralDifferences) {
-  ReferenceModel model = testing::RandomReferenceModel(SmallConfig(true), 3);
+void ExpectCentralDifferences(const LlamaConfig& config) {
+  ReferenceModel model = testing::RandomReferenceModel(config, 3);
   model.rope_factor = 2.0;
   AddLora("model.layers.0.self_attn.q_proj", 32, 32, 3, &model);
   AddLora("model.layers.1.mlp.down_proj", 32, 40, 3, &model);
@@ -66,13 +66,21 @@ TEST(ReferenceModelTest, GradientsEqualCentralDifferences) {
   }
 }
 
+TEST(ReferenceModelTest, GradientsEqualCentralDifferences) {
+  ExpectCentralDifferences(SmallConfig(true));
+  for (const NamedConfig& architecture : SmallArchitectures()) {
+    SCOPED_TRACE(architecture.name);
+    ExpectCentralDifferences(architecture.config);
+  }
+}
+
 TEST(ReferenceModelTest, MaskFollowsTheRule) {
   ReferenceBatch batch;
   batch.ids.assign(8, 0);
   batch.documents = {{8, 4}};
   batch.shifted_heads = 1;
   batch.sink_tokens = 1;
-  const auto mask = testing::ExpandMask(batch, 2);
+  auto mask = testing::ExpandMask(batch, 2);
   const auto row = [&](int h, int i) {
     return std::vector<int>(mask[h].begin() + i * 8,
                             mask[h].begin() + i * 8 + 8);
@@ -82,11 +90,14 @@ TEST(ReferenceModelTest, MaskFollowsTheRule) {
   EXPECT_EQ(row(1, 1), (std::vector<int>{1, 1, 0, 0, 0, 0, 0, 0}));
   EXPECT_EQ(row(1, 5), (std::vector<int>{1, 0, 1, 1, 1, 1, 0, 0}));
   EXPECT_EQ(row(1, 7), (std::vector<int>{1, 0, 0, 0, 0, 0, 1, 1}));
+  mask = testing::ExpandMask(batch, 2, 3);
+  EXPECT_EQ(row(0, 2), (std::vector<int>{1, 1, 1, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(row(0, 3), (std::vector<int>{0, 1, 1, 1, 0, 0, 0, 0}));
+  EXPECT_EQ(row(1, 5), (std::vector<int>{0, 0, 0, 1, 1, 1, 0, 0}));
 }
 
-TEST(ReferenceModelTest, TokenByTokenEqualsWholeForward) {
-  const ReferenceModel model =
-      testing::RandomReferenceModel(SmallConfig(false), 4);
+void ExpectTokenByTokenEqualsWhole(const LlamaConfig& config) {
+  const ReferenceModel model = testing::RandomReferenceModel(config, 4);
   ReferenceBatch batch;
   batch.ids = RandomTokens(20, 48, 6);
   batch.labels.assign(20, -1);
@@ -98,6 +109,14 @@ TEST(ReferenceModelTest, TokenByTokenEqualsWholeForward) {
     const std::vector<double> wanted(whole.logits.begin() + t * 48,
                                      whole.logits.begin() + (t + 1) * 48);
     EXPECT_TRUE(testing::AllClose(logits, wanted, 1e-10, 1e-10)) << t;
+  }
+}
+
+TEST(ReferenceModelTest, TokenByTokenEqualsWholeForward) {
+  ExpectTokenByTokenEqualsWhole(SmallConfig(false));
+  for (const NamedConfig& architecture : SmallArchitectures()) {
+    SCOPED_TRACE(architecture.name);
+    ExpectTokenByTokenEqualsWhole(architecture.config);
   }
 }
 

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <limits>
 
+#include "common/model/inference_model.h"
 #include "common/model/internal/training_run_impl.h"
 #include "tests/common/model/training_state.h"
 
@@ -204,6 +205,43 @@ TEST(TrainingRunTest, NonFiniteGradientChangesNothing) {
 }
 
 // Two steps of AdamW with clipping and decay, written out in double.
+// Dynamic NTK turns each packed document as its own length asks, and serving
+// turns the same document alike.
+TEST(TrainingRunTest, DynamicRopeKeepsDocumentsApart) {
+  LlamaConfig config = SmallConfig(true);
+  config.max_position_embeddings = 16;
+  config.rope.kind = RopeKind::kDynamic;
+  config.rope_factor = 8;
+  ModelOnDisk model = MakeModel(config, 21);
+  const auto backend = OpenTestBackend("cpu");
+  TrainingOptions options = SmallTrainingOptions();
+  options.context_tokens = 128;
+  ASSERT_OK_AND_ASSIGN(
+      const auto run,
+      TrainingRun::Create(backend.get(), *model.files, options));
+  ASSERT_OK_AND_ASSIGN(
+      const auto weights,
+      BaseWeights::Load(backend.get(), *model.files, kernels::DType::kF32));
+  ASSERT_OK_AND_ASSIGN(const auto served,
+                       ServedModel::Create(weights, nullptr, 0));
+  TrainingExample packed;
+  double nll_sum = 0, targets = 0;
+  for (const int64_t tokens : {12, 60, 16, 33}) {
+    const std::vector<int32_t> ids =
+        RandomTokens(tokens, config.vocab_size, 5 + packed.token_ids.size());
+    packed.token_ids.insert(packed.token_ids.end(), ids.begin(), ids.end());
+    packed.document_tokens.push_back(tokens);
+    ASSERT_OK_AND_ASSIGN(const auto score, served->Score(ids, 1, nullptr));
+    nll_sum += score.nll_sum;
+    targets += static_cast<double>(tokens - 1);
+  }
+  packed.supervised.assign(121, 1);
+  ASSERT_OK_AND_ASSIGN(const double loss,
+                       run->ValidationLoss({&packed, 1}, nullptr));
+  EXPECT_TRUE(std::abs(loss - nll_sum / targets) <= 1e-6 * loss)
+      << loss << " vs " << nll_sum / targets;
+}
+
 TEST(TrainingRunTest, OptimizerFollowsItsDefinition) {
   const auto backend = OpenTestBackend("cpu");
   const ModelOnDisk model = MakeModel(SmallConfig(false), 1);

@@ -13,13 +13,20 @@ namespace sinklora::kernels {
 using testing::HostTensor;
 
 std::vector<std::string> PatternNames() {
-  return {"full", "short", "s2", "s2_sinks", "sr", "sf"};
+  // Windows below, at and beyond the edge of a tile of 64.
+  return {"full",  "short",     "s2",           "s2_sinks", "sr", "full_w3",
+          "sf_w6", "short_w64", "s2_sinks_w20", "full_w70", "sf"};
 }
 
-NamedPattern MakePattern(const std::string& name, int64_t heads,
+NamedPattern MakePattern(const std::string& full_name, int64_t heads,
                          int64_t group_size,
                          const std::vector<int64_t>& lengths, int64_t gap) {
-  NamedPattern named{name, {}};
+  NamedPattern named{full_name, {}};
+  const size_t window = full_name.find("_w");
+  const std::string name = full_name.substr(0, window);
+  if (window != std::string::npos) {
+    named.pattern.window = std::stoll(full_name.substr(window + 2));
+  }
   int64_t begin = 0;
   for (int64_t length : lengths) {
     const int64_t group =

@@ -20,7 +20,7 @@ struct NamedPattern {
 
 // A row of the pattern table of algorithms.md over documents of the given
 // lengths, with `gap` uncovered tokens after each. Names: full, short, s2,
-// s2_sinks, sr (S&R only), sf.
+// s2_sinks, sr (S&R only), sf; each with _w<n> for a window of n tokens.
 NamedPattern MakePattern(const std::string& name, int64_t heads,
                          int64_t group_size,
                          const std::vector<int64_t>& lengths, int64_t gap = 0);

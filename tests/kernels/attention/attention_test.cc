@@ -225,6 +225,49 @@ TEST_P(AttentionBackendTest, FirstHalfOfS2IsShort) {
   }
 }
 
+TEST_P(AttentionBackendTest, WindowOfTheLengthIsNone) {
+  const AttentionInputs in = MakeInputs(130, 4, 2, 16, 81);
+  for (const char* name : {"full", "sf"}) {
+    const auto none = MakePattern(name, 4, 40, {130}).pattern;
+    auto wide = none;
+    wide.window = 130;
+    EXPECT_EQ(LivePairs(wide, 4), LivePairs(none, 4));
+    const AttentionResults a = RunBoth(*backend_, in, none);
+    const AttentionResults b = RunBoth(*backend_, in, wide);
+    EXPECT_TRUE(BitEqual(a.out.view(), b.out.view()));
+    EXPECT_TRUE(BitEqual(a.dq.view(), b.dq.view()));
+    EXPECT_TRUE(BitEqual(a.dk.view(), b.dk.view()));
+    EXPECT_TRUE(BitEqual(a.dv.view(), b.dv.view()));
+  }
+}
+
+// Sinks included: the window takes them too.
+TEST_P(AttentionBackendTest, TokensBeforeTheWindowDoNotShow) {
+  const int64_t tokens = 200;
+  const AttentionInputs in = MakeInputs(tokens, 4, 2, 16, 82);
+  for (const int64_t window : {1, 20, 64, 90}) {
+    for (const char* name : {"full", "s2_sinks"}) {
+      auto pattern = MakePattern(name, 4, 150, {tokens}).pattern;
+      pattern.window = window;
+      const AttentionResults before = RunForward(*backend_, in, pattern);
+      for (const int64_t t : {0, 3, 63, 64, 100}) {
+        AttentionInputs changed = in;
+        for (int64_t d = 0; d < 16; ++d) {
+          for (int64_t h = 0; h < 2; ++h) {
+            changed.k.Set(std::numeric_limits<double>::quiet_NaN(), t, h, d);
+            changed.v.Set(std::numeric_limits<double>::quiet_NaN(), t, h, d);
+          }
+        }
+        const AttentionResults after = RunForward(*backend_, changed, pattern);
+        const int64_t from = t + window;
+        EXPECT_TRUE(BitEqual(after.out.view().Rows(from, tokens - from),
+                             before.out.view().Rows(from, tokens - from)))
+            << name << " window " << window << " token " << t;
+      }
+    }
+  }
+}
+
 TEST_P(AttentionBackendTest, LargeLogitsStayFiniteAndRight) {
   const auto reference = Open("reference");
   const AttentionInputs in = MakeInputs(90, 2, 1, 16, 81, 0, 200.0);
@@ -294,6 +337,8 @@ TEST_P(AttentionBackendTest, RefusesBadParams) {
               {"shifted_heads is 5", "[0, 4]"}));
   EXPECT_TRUE(Refused(bad_pattern({.segments = {{0, 6, 4}}, .sink_tokens = -1}),
                       {"sink_tokens is -1"}));
+  EXPECT_TRUE(Refused(bad_pattern({.segments = {{0, 6, 4}}, .window = -1}),
+                      {"window is -1"}));
   EXPECT_TRUE(BitEqual(out.view(), untouched.view()));
 }
 

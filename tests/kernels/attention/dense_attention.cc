@@ -56,6 +56,7 @@ bool Allowed(const AttentionPattern& pattern, int64_t heads, int64_t h,
              int64_t i, int64_t j) {
   const AttentionSegment* doc = SegmentOf(pattern, i);
   if (doc == nullptr || doc != SegmentOf(pattern, j) || j > i) return false;
+  if (pattern.window > 0 && i - j >= pattern.window) return false;
   if (j - doc->begin < pattern.sink_tokens) return true;
   const bool shifted = h >= heads - pattern.shifted_heads;
   const int64_t shift = shifted ? doc->group_size / 2 : 0;

@@ -97,7 +97,7 @@ struct Attended {
 };
 
 Attended Attend(Backend& backend, const Tokens& x, int64_t first, int64_t count,
-                Cache& cache) {
+                Cache& cache, int64_t window = 0) {
   const auto shape = x.q.view().shape;
   Attended r{HostTensor::NaNs(DType::kF32, {count, shape[1], shape[2]}, 1),
              HostTensor::NaNs(DType::kF32, {shape[1], count}, 2)};
@@ -106,6 +106,7 @@ Attended Attend(Backend& backend, const Tokens& x, int64_t first, int64_t count,
        .position = Range(static_cast<int32_t>(first), count).view(),
        .cache = cache.view(),
        .scale = ScaleOf(x),
+       .window = window,
        .out = r.out.view(),
        .lse = r.lse.view()})));
   EXPECT_TRUE(r.out.GapsUntouched() && r.lse.GapsUntouched());
@@ -113,13 +114,15 @@ Attended Attend(Backend& backend, const Tokens& x, int64_t first, int64_t count,
 }
 
 void AddColumnSums(Backend& backend, const Tokens& x, int64_t first,
-                   int64_t count, const HostTensor& lse, Cache& cache) {
+                   int64_t count, const HostTensor& lse, Cache& cache,
+                   int64_t window = 0) {
   ASSERT_TRUE(Ok(backend.CacheColumnSums(
       {.q = x.q.view().Rows(first, count),
        .position = Range(static_cast<int32_t>(first), count).view(),
        .lse = lse.view(),
        .cache = cache.view(),
        .scale = ScaleOf(x),
+       .window = window,
        .scores = cache.scores.view()})));
 }
 
@@ -143,9 +146,15 @@ std::vector<Shape> Shapes() {
           {65, 4, 1, 40, DType::kBF16, 0}, {150, 8, 2, 8, DType::kF32, 0}};
 }
 
-TEST(CacheAttentionTest, MatchesReferenceWithHolesAndShuffledSlots) {
+class CacheWindowTest : public ::testing::TestWithParam<int64_t> {};
+
+INSTANTIATE_TEST_SUITE_P(All, CacheWindowTest,
+                         ::testing::Values(0, 1, 7, 64, 90));
+
+TEST_P(CacheWindowTest, MatchesReferenceWithHolesAndShuffledSlots) {
   const auto cpu = Open("cpu", 3);
   const auto reference = Open("reference");
+  const int64_t window = GetParam();
   for (const Shape& s : Shapes()) {
     const Tokens x = MakeTokens(s.tokens, s.heads, s.kv_heads, s.head_dim, 1);
     const int64_t slots = 2 * s.tokens + 4;
@@ -153,13 +162,13 @@ TEST(CacheAttentionTest, MatchesReferenceWithHolesAndShuffledSlots) {
     Write(*cpu, x, 0, s.tokens, cache, Shuffled);
     cache.used = s.tokens + s.tokens / 3 + 2;
     Cache other = cache;
-    const Attended got = Attend(*cpu, x, 0, s.tokens, cache);
-    const Attended want = Attend(*reference, x, 0, s.tokens, other);
+    const Attended got = Attend(*cpu, x, 0, s.tokens, cache, window);
+    const Attended want = Attend(*reference, x, 0, s.tokens, other, window);
     const Tolerance tolerance = AttentionTolerance(s.head_dim, kLargestScore);
     EXPECT_TRUE(TensorNear(got.out.view(), want.out.view(), tolerance));
     EXPECT_TRUE(TensorNear(got.lse.view(), want.lse.view(), tolerance));
-    AddColumnSums(*cpu, x, 0, s.tokens, want.lse, cache);
-    AddColumnSums(*reference, x, 0, s.tokens, want.lse, other);
+    AddColumnSums(*cpu, x, 0, s.tokens, want.lse, cache, window);
+    AddColumnSums(*reference, x, 0, s.tokens, want.lse, other, window);
     Tolerance sums = tolerance;
     sums.of_largest += 2.0 * kF32Rounding * std::sqrt(double(s.tokens) * 8.0);
     EXPECT_TRUE(TensorNear(cache.scores.view(), other.scores.view(), sums));
@@ -175,13 +184,15 @@ INSTANTIATE_TEST_SUITE_P(All, CacheTest, ::testing::Values("reference", "cpu"));
 
 // Slots in token order are plain causal attention.
 TEST_P(CacheTest, EqualsTrainingAttention) {
-  for (int64_t tokens : {1, 64, 131}) {
+  for (const auto& [tokens, window] : std::vector<std::pair<int64_t, int64_t>>{
+           {1, 0}, {64, 0}, {131, 0}, {131, 1}, {131, 65}, {131, 131}}) {
     const Tokens x = MakeTokens(tokens, 4, 2, 16, 3);
     Cache cache = EmptyCache(DType::kF32, 2, tokens + 9, 16);
     Write(*backend_, x, 0, tokens, cache, InOrder);
     cache.used = tokens;
-    const Attended got = Attend(*backend_, x, 0, tokens, cache);
-    const AttentionPattern full{.segments = {{0, tokens, tokens}}};
+    const Attended got = Attend(*backend_, x, 0, tokens, cache, window);
+    const AttentionPattern full{.segments = {{0, tokens, tokens}},
+                                .window = window};
     HostTensor want = HostTensor::NaNs(DType::kF32, {tokens, 4, 16});
     ASSERT_TRUE(Ok(backend_->AttentionForward({.q = x.q.view(),
                                                .k = x.k.view(),
@@ -197,24 +208,28 @@ TEST_P(CacheTest, EqualsTrainingAttention) {
 // Chunked prefill and token-by-token decode give the bits of one shot, in
 // outputs and in scores.
 TEST_P(CacheTest, ChunksGiveTheBitsOfOneShot) {
-  for (DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const auto& [dtype, window] :
+       std::vector<std::pair<DType, int64_t>>{{DType::kF32, 0},
+                                              {DType::kBF16, 0},
+                                              {DType::kF32, 9},
+                                              {DType::kF32, 70}}) {
     const int64_t tokens = 140;
     const Tokens x = MakeTokens(tokens, 6, 2, 24, 5);
     Cache whole = EmptyCache(dtype, 2, 160, 24);
     Write(*backend_, x, 0, tokens, whole, InOrder);
     whole.used = tokens;
-    const Attended want = Attend(*backend_, x, 0, tokens, whole);
-    AddColumnSums(*backend_, x, 0, tokens, want.lse, whole);
+    const Attended want = Attend(*backend_, x, 0, tokens, whole, window);
+    AddColumnSums(*backend_, x, 0, tokens, want.lse, whole, window);
     for (int64_t chunk : {1, 7, 64, 100}) {
       Cache cache = EmptyCache(dtype, 2, 160, 24);
       Write(*backend_, x, 0, tokens, cache, InOrder);
       cache.used = tokens;
       for (int64_t first = 0; first < tokens; first += chunk) {
         const int64_t count = std::min(chunk, tokens - first);
-        const Attended got = Attend(*backend_, x, first, count, cache);
+        const Attended got = Attend(*backend_, x, first, count, cache, window);
         ASSERT_TRUE(
             BitEqual(got.out.view(), want.out.view().Rows(first, count)));
-        AddColumnSums(*backend_, x, first, count, got.lse, cache);
+        AddColumnSums(*backend_, x, first, count, got.lse, cache, window);
       }
       EXPECT_TRUE(BitEqual(cache.scores.view(), whole.scores.view()));
     }
@@ -241,16 +256,18 @@ TEST_P(CacheTest, LaterTokensInTheCacheDoNotShow) {
 
 TEST_P(CacheTest, OneStepAddsQueriesTimesGroupToTheScores) {
   const Tokens x = MakeTokens(90, 6, 2, 16, 7);
-  Cache cache = EmptyCache(DType::kF32, 2, 200, 16);
-  Write(*backend_, x, 0, 90, cache, Shuffled);
-  cache.used = 125;
-  const Attended r = Attend(*backend_, x, 0, 90, cache);
-  AddColumnSums(*backend_, x, 0, 90, r.lse, cache);
-  for (int64_t h = 0; h < 2; ++h) {
-    EXPECT_TRUE(std::fabs(SumOfScores(cache, h) - 90 * 3) <= 90 * 3 * 1e-5);
-    for (int64_t j = 0; j < 200; ++j) {
-      if (cache.positions.Get(h, j) >= 0) continue;
-      EXPECT_EQ(cache.scores.Get(h, j), 0.0);
+  for (const int64_t window : {0, 11}) {
+    Cache cache = EmptyCache(DType::kF32, 2, 200, 16);
+    Write(*backend_, x, 0, 90, cache, Shuffled);
+    cache.used = 125;
+    const Attended r = Attend(*backend_, x, 0, 90, cache, window);
+    AddColumnSums(*backend_, x, 0, 90, r.lse, cache, window);
+    for (int64_t h = 0; h < 2; ++h) {
+      EXPECT_TRUE(std::fabs(SumOfScores(cache, h) - 90 * 3) <= 90 * 3 * 1e-5);
+      for (int64_t j = 0; j < 200; ++j) {
+        if (cache.positions.Get(h, j) >= 0) continue;
+        EXPECT_EQ(cache.scores.Get(h, j), 0.0);
+      }
     }
   }
 }
@@ -347,6 +364,9 @@ TEST_P(CacheTest, RefusesBadParamsUntouched) {
                          .out = out.view()};
   EXPECT_TRUE(Refused(backend_->CacheAttention(p),
                       {"cache_attention", "position[0]", "no visible slot"}));
+  p.window = -1;
+  EXPECT_TRUE(Refused(backend_->CacheAttention(p), {"window is -1"}));
+  p.window = 0;
   p.cache.used = 5;
   EXPECT_TRUE(
       Refused(backend_->CacheAttention(p), {"cache.used is 5", "[0, 4]"}));
@@ -361,6 +381,25 @@ TEST_P(CacheTest, RefusesBadParamsUntouched) {
                                 .keep = HostTensor::Ints({1, 2}, keep).view()}),
         {"cache_compact", "keep[0]"}));
   }
+}
+
+// A window may leave a query nothing of what is held.
+TEST_P(CacheTest, RefusesQueriesWhoseWindowIsEmpty) {
+  const Tokens x = MakeTokens(9, 2, 1, 8, 12);
+  Cache cache = EmptyCache(DType::kF32, 1, 9, 8);
+  Write(*backend_, x, 0, 4, cache, InOrder);
+  cache.used = 4;
+  HostTensor out = HostTensor::Zeros(DType::kF32, {1, 2, 8});
+  const auto attend = [&](int32_t position, int64_t window) {
+    return backend_->CacheAttention({.q = x.q.view().Rows(0, 1),
+                                     .position = Range(position, 1).view(),
+                                     .cache = cache.view(),
+                                     .scale = 1.0f,
+                                     .window = window,
+                                     .out = out.view()});
+  };
+  EXPECT_TRUE(Ok(attend(6, 4)));  // sees the token at 3
+  EXPECT_TRUE(Refused(attend(6, 3), {"position[0] is 6", "no visible slot"}));
 }
 
 TEST(CacheCpuTest, ThreadsDoNotChangeBits) {

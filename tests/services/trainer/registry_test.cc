@@ -46,6 +46,8 @@ TEST_F(RegistryTest, StoresAModelByContent) {
   EXPECT_EQ(model.architecture().num_layers(), 2);
   EXPECT_EQ(model.architecture().context_tokens(), 64);
   EXPECT_EQ(model.architecture().rope_factor(), 1);
+  EXPECT_EQ(model.architecture().rope_type(), "none");
+  EXPECT_EQ(model.architecture().sliding_window_tokens(), 0);
   EXPECT_EQ(model.tokenizer_digest().size(), 64u);
   EXPECT_TRUE(
       FileExists(JoinPath(artifacts_->ModelDir(model.digest()), "README.md")));

@@ -27,7 +27,10 @@ class Builder {
     return vars_[name] = tape_->Input(m.rows, m.cols, m.values);
   }
   Var Linear(Var x, const std::string& module) {
-    const Var y = tape_->MatMulTransposed(x, Tensor(module + ".weight"));
+    Var y = tape_->MatMulTransposed(x, Tensor(module + ".weight"));
+    if (model_.tensors.contains(module + ".bias")) {
+      y = tape_->AddBias(y, Tensor(module + ".bias"));
+    }
     if (!model_.tensors.contains(module + ".lora_A")) return y;
     const Var low = tape_->MatMulTransposed(x, Tensor(module + ".lora_A"));
     const Var high = tape_->MatMulTransposed(low, Tensor(module + ".lora_B"));
@@ -53,10 +56,15 @@ Var Layer(const ReferenceModel& model, int64_t index,
     return tape->Rope(y, c.head_dim, positions, c.rope_theta,
                       model.rope_factor);
   };
+  const auto head_norm = [&](Var y, const char* tensor) {
+    return c.qk_norm ? b->Norm(y, prefix + tensor) : y;
+  };
   const Var h = b->Norm(x, prefix + "input_layernorm.weight");
   const Var attention = tape->Attention(
-      rope(b->Linear(h, prefix + "self_attn.q_proj")),
-      rope(b->Linear(h, prefix + "self_attn.k_proj")),
+      rope(head_norm(b->Linear(h, prefix + "self_attn.q_proj"),
+                     "self_attn.q_norm.weight")),
+      rope(head_norm(b->Linear(h, prefix + "self_attn.k_proj"),
+                     "self_attn.k_norm.weight")),
       b->Linear(h, prefix + "self_attn.v_proj"), c.head_dim, mask);
   x = tape->Add(x, b->Linear(attention, prefix + "self_attn.o_proj"));
   const Var n = b->Norm(x, prefix + "post_attention_layernorm.weight");
@@ -67,7 +75,8 @@ Var Layer(const ReferenceModel& model, int64_t index,
 
 }  // namespace
 
-DenseMask ExpandMask(const ReferenceBatch& batch, int64_t heads) {
+DenseMask ExpandMask(const ReferenceBatch& batch, int64_t heads,
+                     int64_t window) {
   const auto tokens = static_cast<int64_t>(batch.ids.size());
   DenseMask mask(static_cast<size_t>(heads),
                  std::vector<uint8_t>(static_cast<size_t>(tokens * tokens)));
@@ -80,7 +89,8 @@ DenseMask ExpandMask(const ReferenceBatch& batch, int64_t heads) {
       for (int64_t i = 0; i < d.tokens; ++i) {
         for (int64_t j = 0; j <= i; ++j) {
           mask[h][(start + i) * tokens + start + j] =
-              j < batch.sink_tokens || group(i) == group(j);
+              (j < batch.sink_tokens || group(i) == group(j)) &&
+              (window == 0 || i - j < window);
         }
       }
       start += d.tokens;
@@ -99,9 +109,10 @@ ReferenceResult RunReference(const ReferenceModel& model,
       positions.push_back(static_cast<int32_t>(i));
     }
   }
-  const DenseMask mask = ExpandMask(batch, model.config.num_heads);
   Var x = tape.Gather(b.Tensor("model.embed_tokens.weight"), batch.ids);
   for (int64_t i = 0; i < model.config.num_layers; ++i) {
+    const DenseMask mask =
+        ExpandMask(batch, model.config.num_heads, model.config.window(i));
     x = Layer(model, i, positions, mask, &b, &tape, x);
   }
   const Var hidden = b.Norm(x, "model.norm.weight");
@@ -128,10 +139,11 @@ ReferenceModel RandomReferenceModel(const LlamaConfig& config, uint64_t seed,
   std::mt19937_64 bits(seed);
   std::normal_distribution<double> normal;
   for (const auto& [name, shape] : LlamaTensors(config)) {
-    const bool norm = shape.size() == 1;
+    const bool vector = shape.size() == 1;
+    const bool norm = name.ends_with("norm.weight");
     ReferenceMatrix m;
-    m.rows = norm ? 1 : shape[0];
-    m.cols = norm ? shape[0] : shape[1];
+    m.rows = vector ? 1 : shape[0];
+    m.cols = shape.back();
     for (int64_t i = 0; i < m.rows * m.cols; ++i) {
       const double x = deviation * normal(bits);
       m.values.push_back(static_cast<float>(norm ? 1.0 + x : x));

@@ -1,5 +1,6 @@
 // A Llama in double precision, written from the papers alone: forward, loss and
-// all gradients on a tape. The oracle of the model's tests.
+// all gradients on a tape, with the biases, q/k norms and sliding windows of
+// its relatives, and linear RoPE scaling. The oracle of the model's tests.
 //
 // Thread-compatible.
 //
@@ -55,14 +56,16 @@ struct ReferenceResult {
 // The rule of the attention patterns, expanded literally: head h at i may look
 // at j when both are of one document, j <= i, and j is one of its first
 // sink_tokens or in i's group; the last shifted_heads heads have groups shifted
-// by half. A document that fits in one group has one.
-DenseMask ExpandMask(const ReferenceBatch& batch, int64_t heads);
+// by half. A document that fits in one group has one. With a window (not 0), j
+// is one of the last `window` tokens up to i besides.
+DenseMask ExpandMask(const ReferenceBatch& batch, int64_t heads,
+                     int64_t window = 0);
 
 ReferenceResult RunReference(const ReferenceModel& model,
                              const ReferenceBatch& batch, double loss_scale);
 
 // Random weights, rounded to float so that files hold exactly these values.
-// Norms are near 1.
+// Norms are near 1, biases near 0.
 ReferenceModel RandomReferenceModel(const LlamaConfig& config, uint64_t seed,
                                     double deviation = 0.25);
 // Writes config.json and model.safetensors (f32, without the LoRA matrices).

@@ -29,6 +29,11 @@ std::vector<double> ReferenceSequence::Project(
     return out;
   };
   std::vector<double> out = times(module + ".weight", x);
+  if (model_->tensors.contains(module + ".bias")) {
+    const std::vector<double>& bias =
+        model_->tensors.at(module + ".bias").values;
+    for (size_t i = 0; i < out.size(); ++i) out[i] += bias[i];
+  }
   if (model_->tensors.contains(module + ".lora_A")) {
     const std::vector<double> low =
         times(module + ".lora_B", times(module + ".lora_A", x));
@@ -42,12 +47,16 @@ std::vector<double> ReferenceSequence::Project(
 std::vector<double> ReferenceSequence::Norm(const std::vector<double>& x,
                                             const std::string& tensor) const {
   const std::vector<double>& w = model_->tensors.at(tensor).values;
-  double squares = 0;
-  for (const double v : x) squares += v * v;
-  const double rms = std::sqrt(squares / static_cast<double>(x.size()) +
-                               model_->config.rms_norm_eps);
   std::vector<double> out(x.size());
-  for (size_t i = 0; i < x.size(); ++i) out[i] = x[i] / rms * w[i];
+  for (size_t base = 0; base < x.size(); base += w.size()) {
+    double squares = 0;
+    for (size_t i = 0; i < w.size(); ++i) squares += x[base + i] * x[base + i];
+    const double rms = std::sqrt(squares / static_cast<double>(w.size()) +
+                                 model_->config.rms_norm_eps);
+    for (size_t i = 0; i < w.size(); ++i) {
+      out[base + i] = x[base + i] / rms * w[i];
+    }
+  }
   return out;
 }
 
@@ -79,7 +88,9 @@ std::vector<double> ReferenceSequence::Attend(int64_t layer,
     Head& head = heads_[layer][h / group];
     std::map<int32_t, double> weight;
     double largest = -INFINITY, sum = 0;
+    const int64_t window = model_->config.window(layer);
     for (const auto& [position, score] : head.score) {
+      if (window > 0 && position_ - position >= window) continue;
       double dot = 0;
       for (int64_t c = 0; c < dim; ++c) {
         dot += q[h * dim + c] * head.k[position][c];
@@ -98,9 +109,15 @@ std::vector<double> ReferenceSequence::Attend(int64_t layer,
   return out;
 }
 
-void ReferenceSequence::Evict(Head* head) {
+void ReferenceSequence::Evict(int64_t layer, Head* head) {
+  const int64_t window = model_->config.window(layer);
   while (policy_.budget > 0 &&
          static_cast<int64_t>(head->score.size()) > policy_.budget) {
+    const int32_t oldest = head->score.begin()->first;
+    if (window > 0 && position_ + 1 - oldest >= window) {
+      head->score.erase(oldest);
+      continue;
+    }
     int32_t victim = -1;
     double lowest = INFINITY, second = INFINITY;
     for (const auto& [position, score] : head->score) {  // oldest first
@@ -137,6 +154,10 @@ std::vector<double> ReferenceSequence::Feed(int32_t token, bool evict) {
     auto q = Project(h, prefix + "self_attn.q_proj");
     auto k = Project(h, prefix + "self_attn.k_proj");
     const auto v = Project(h, prefix + "self_attn.v_proj");
+    if (c.qk_norm) {
+      q = Norm(q, prefix + "self_attn.q_norm.weight");
+      k = Norm(k, prefix + "self_attn.k_norm.weight");
+    }
     Rotate(&q);
     Rotate(&k);
     for (int64_t g = 0; g < c.num_kv_heads; ++g) {
@@ -149,7 +170,7 @@ std::vector<double> ReferenceSequence::Feed(int32_t token, bool evict) {
     }
     add(Project(Attend(layer, q), prefix + "self_attn.o_proj"));
     for (Head& head : heads_[layer]) {
-      if (evict) Evict(&head);
+      if (evict) Evict(layer, &head);
     }
     const auto n = Norm(x, prefix + "post_attention_layernorm.weight");
     auto act = Project(n, prefix + "mlp.gate_proj");

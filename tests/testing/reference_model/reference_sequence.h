@@ -28,8 +28,9 @@ class ReferenceSequence {
   ReferenceSequence(const ReferenceModel* model, const ReferencePolicy& policy);
 
   // Feeds one token and returns the logits. With `evict`, every layer then
-  // evicts, one token after the other, down to the budget: false for all tokens
-  // of a prompt but the last.
+  // evicts, one token after the other, down to the budget: first the oldest
+  // that the layer's sliding window will not show again, then by the policy.
+  // False for all tokens of a prompt but the last.
   std::vector<double> Feed(int32_t token, bool evict);
   std::vector<int32_t> Kept(int64_t layer, int64_t kv_head) const;
   // Smallest gap between the victim's score and the next one's, over all
@@ -43,11 +44,12 @@ class ReferenceSequence {
   };
   std::vector<double> Project(const std::vector<double>& x,
                               const std::string& module) const;
+  // Of every run of as many values as the weight has.
   std::vector<double> Norm(const std::vector<double>& x,
                            const std::string& tensor) const;
   void Rotate(std::vector<double>* x) const;
   std::vector<double> Attend(int64_t layer, const std::vector<double>& q);
-  void Evict(Head* head);
+  void Evict(int64_t layer, Head* head);
 
   const ReferenceModel* const model_;
   const ReferencePolicy policy_;

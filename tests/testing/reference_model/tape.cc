@@ -64,6 +64,21 @@ Tape::Var Tape::Add(Var a, Var b) {
   return out;
 }
 
+Tape::Var Tape::AddBias(Var x, Var bias) {
+  const int64_t rows = at(x).rows, cols = at(x).cols;
+  const Var out = New(rows, cols);
+  for (int64_t i = 0; i < rows * cols; ++i) {
+    at(out).value[i] = at(x).value[i] + at(bias).value[i % cols];
+  }
+  at(out).backward = [this, x, bias, out, rows, cols] {
+    for (int64_t i = 0; i < rows * cols; ++i) {
+      at(x).grad[i] += at(out).grad[i];
+      at(bias).grad[i % cols] += at(out).grad[i];
+    }
+  };
+  return out;
+}
+
 Tape::Var Tape::Scale(Var x, double factor) {
   const Var out = New(at(x).rows, at(x).cols);
   const size_t n = at(out).value.size();
@@ -75,8 +90,9 @@ Tape::Var Tape::Scale(Var x, double factor) {
 }
 
 Tape::Var Tape::RmsNorm(Var x, Var weight, double eps) {
-  const int64_t rows = at(x).rows, cols = at(x).cols;
-  const Var out = New(rows, cols);
+  const Var out = New(at(x).rows, at(x).cols);
+  const int64_t cols = at(weight).cols;
+  const int64_t rows = at(x).rows * at(x).cols / cols;
   std::vector<double> inv(static_cast<size_t>(rows));
   for (int64_t i = 0; i < rows; ++i) {
     double squares = 0;

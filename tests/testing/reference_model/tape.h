@@ -24,6 +24,8 @@ class Tape {
   Var MatMulTransposed(Var x, Var w);  // x [m, k] w [n, k]^T
   Var Add(Var a, Var b);
   Var Scale(Var x, double factor);
+  Var AddBias(Var x, Var bias);  // [1, cols], to every row
+  // Of every run of as many columns as the weight has.
   Var RmsNorm(Var x, Var weight, double eps);
   // Half-split rotation of every head by position / factor.
   Var Rope(Var x, int64_t head_dim, const std::vector<int32_t>& positions,
