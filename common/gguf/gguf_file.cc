@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/text/json.h"
 #include "common/text/utf8.h"
 #include "fmt/format.h"
 #include "fmt/ranges.h"
@@ -28,13 +29,9 @@ constexpr uint64_t kMinTensorBytes = kLengthBytes + 1 + 4 + 8 + 4 + 8;
 constexpr uint32_t kArrayType = static_cast<uint32_t>(GgufValueType::kArray);
 constexpr uint32_t kStringType = static_cast<uint32_t>(GgufValueType::kString);
 
-// Enough of a name from a file for a message.
 std::string Quote(std::string_view name) {
   constexpr size_t kMaxShown = 100;
-  size_t length = std::min(name.size(), kMaxShown);
-  while (length < name.size() && (name[length] & 0xC0) == 0x80) --length;
-  return fmt::format("'{}{}'", name.substr(0, length),
-                     length < name.size() ? "..." : "");
+  return fmt::format("'{}'", PrintableExcerpt(name, kMaxShown));
 }
 
 // Why `name` cannot be a key or a tensor's name; empty when it can.

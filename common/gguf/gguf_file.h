@@ -58,6 +58,10 @@ class GgufFile {
   absl::StatusOr<std::optional<bool>> GetBool(std::string_view key) const;
   absl::StatusOr<std::optional<std::string_view>> GetString(
       std::string_view key) const;
+  // An error for a string with which nothing can be done.
+  absl::Status BadString(std::string_view key,
+                         std::optional<std::string_view> value,
+                         const std::string& allowed) const;
   absl::StatusOr<std::optional<std::vector<std::string_view>>> GetStrings(
       std::string_view key) const;
   absl::StatusOr<std::optional<std::vector<float>>> GetFloats(

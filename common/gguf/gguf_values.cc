@@ -6,6 +6,7 @@
 
 #include "common/base/status.h"
 #include "common/gguf/gguf_file.h"
+#include "common/text/json.h"
 #include "fmt/format.h"
 
 namespace sinklora {
@@ -149,6 +150,17 @@ absl::StatusOr<std::optional<std::string_view>> GgufFile::GetString(
     return TypeError(key, *value, "a string");
   }
   return std::optional<std::string_view>(value->bytes);
+}
+
+absl::Status GgufFile::BadString(std::string_view key,
+                                 std::optional<std::string_view> value,
+                                 const std::string& allowed) const {
+  constexpr size_t kMaxShown = 100;
+  return absl::InvalidArgumentError(fmt::format(
+      "{}: key '{}' is {}, must be {}", what_, key,
+      value ? fmt::format("'{}'", PrintableExcerpt(*value, kMaxShown))
+            : "missing",
+      allowed));
 }
 
 absl::StatusOr<const GgufFile::Value*> GgufFile::FindArray(

@@ -41,6 +41,12 @@ std::string Replace(std::string_view text, std::string_view from,
   return out.append(text.substr(begin));
 }
 
+// llama.cpp's name of the pre-tokenizer, which also says whether merges are
+// ignored; empty when it has none.
+std::string_view PreName(const VocabularyView& vocabulary) {
+  return PreTokenizerName(vocabulary.pre_tokenizer, vocabulary.ignore_merges);
+}
+
 absl::Status CheckSupported(const VocabularyView& vocabulary,
                             int64_t vocab_size, const std::string& what) {
   const auto size = static_cast<int64_t>(vocabulary.pieces.size());
@@ -77,6 +83,13 @@ absl::Status CheckSupported(const VocabularyView& vocabulary,
                         ? ""
                         : vocabulary.split_patterns.front()),
         "must be that of gpt-2, llama-bpe, qwen2, smollm or tekken");
+  }
+  if (byte_level && PreName(vocabulary).empty()) {
+    return Unsupported(
+        what,
+        fmt::format("ignore_merges {} with the pre-tokenizer {}",
+                    vocabulary.ignore_merges, vocabulary.pre_tokenizer),
+        "llama.cpp has it the other way");
   }
   if (byte_level && vocabulary.add_space_prefix) {
     return Unsupported(what, "a byte-level tokenizer with add_prefix_space",
@@ -250,7 +263,11 @@ absl::Status ReadByteLevel(const GgufFile& file, VocabularyView* vocabulary) {
         "{}: key '{}' is {}, must be one of {}", file.what(), gguf_keys::kPre,
         pre ? fmt::format("'{}'", *pre) : "missing", PreTokenizerNames()));
   }
-  vocabulary->pre_tokenizer = *pre;
+  vocabulary->pre_tokenizer = known->pre_tokenizer;
+  for (const std::string_view pattern : SplitPatternsOf(known->pre_tokenizer)) {
+    vocabulary->split_patterns.emplace_back(pattern);
+  }
+  vocabulary->ignore_merges = known->ignore_merges;
   vocabulary->add_bos = known->add_bos;
   return absl::OkStatus();
 }
@@ -276,7 +293,7 @@ absl::Status AddVocabulary(const VocabularyView& vocabulary, int64_t vocab_size,
   const bool byte_level = vocabulary.kind == VocabularyKind::kByteLevelBpe;
   header->AddString(gguf_keys::kTokenizer, byte_level ? "gpt2" : "llama");
   header->AddString(gguf_keys::kPre,
-                    byte_level ? vocabulary.pre_tokenizer : "default");
+                    byte_level ? PreName(vocabulary) : "default");
   header->AddStrings(gguf_keys::kTokens, texts);
   if (!byte_level) {
     std::vector<float> scores = vocabulary.scores;

@@ -1,9 +1,12 @@
 // The tokenizer in a GGUF file's metadata (tokenizer.ggml.*).
 //
 // Two kinds are written and read: "gpt2", byte-level BPE by merges, and
-// "llama", SentencePiece BPE by scores. Where llama.cpp tokenizes some text
-// otherwise than the model's own tokenizer does, README.md of this folder says
-// so.
+// "llama", SentencePiece BPE by scores. llama.cpp gives the ids of the model's
+// own tokenizer, but for two things that the format has no word for:
+//   - it does not normalize (Qwen's NFC): text in another form gives other ids;
+//   - it puts a space before every text, where a Metaspace pre-tokenizer with
+//     prepend_scheme "first" leaves out a second one: text that begins with a
+//     space gives other ids.
 //
 // Thread-safe (functions only).
 //

@@ -1,5 +1,5 @@
-// What llama.cpp's names of byte-level pre-tokenizers (tokenizer.ggml.pre) mean
-// in terms of tokenizer.json. Source: llama.cpp's src/llama-vocab.cpp.
+// What llama.cpp's names of byte-level pre-tokenizers (tokenizer.ggml.pre)
+// mean. Source: llama.cpp's src/llama-vocab.cpp.
 //
 // Thread-safe (functions only).
 //
@@ -12,16 +12,9 @@
 
 namespace sinklora {
 
-enum class PreSplit {
-  kByteLevel,  // ByteLevel's own expression, GPT-2's
-  kDigits,     // single digits first, then as kByteLevel
-  kRegex,      // `regex` alone
-};
-
 struct PreTokenizer {
-  PreSplit split;
-  std::string_view regex;
-  // A word that is a token as a whole is not built by merging.
+  // As in VocabularyView.
+  std::string_view pre_tokenizer;
   bool ignore_merges;
   // Whether a begin token is added when the file does not say.
   bool add_bos;
@@ -29,6 +22,9 @@ struct PreTokenizer {
 
 // nullptr for a name that is not known.
 const PreTokenizer* FindPreTokenizer(std::string_view name);
+// The first name that means this; empty when there is none.
+std::string_view PreTokenizerName(std::string_view pre_tokenizer,
+                                  bool ignore_merges);
 // "gpt-2, llama-bpe, ...", for messages.
 std::string PreTokenizerNames();
 

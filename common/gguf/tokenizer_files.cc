@@ -7,7 +7,7 @@
 
 #include "common/base/files.h"
 #include "common/base/status.h"
-#include "common/gguf/pre_tokenizers.h"
+#include "common/text/split_regex.h"
 #include "fmt/format.h"
 #include "nlohmann/json.hpp"
 
@@ -42,21 +42,25 @@ ordered_json ByteLevel(bool use_regex) {
           {"use_regex", use_regex}};
 }
 
-ordered_json PreTokenizerJson(const PreTokenizer& pre) {
-  if (pre.split == PreSplit::kByteLevel) return ByteLevel(true);
-  ordered_json first;
-  if (pre.split == PreSplit::kDigits) {
-    first = {{"type", "Digits"}, {"individual_digits", true}};
-  } else {
-    first = {{"type", "Split"},
-             {"pattern", {{"Regex", pre.regex}}},
-             {"behavior", "Isolated"},
-             {"invert", false}};
+// Each pattern as what the published files have for it.
+ordered_json PreTokenizerJson(const std::vector<std::string>& patterns) {
+  if (patterns.size() == 1 && patterns[0] == kGpt2Regex) return ByteLevel(true);
+  ordered_json steps = ordered_json::array();
+  bool ends_with_gpt2 = false;
+  for (const std::string& pattern : patterns) {
+    ends_with_gpt2 = pattern == kGpt2Regex;
+    if (ends_with_gpt2) break;  // ByteLevel has it
+    if (pattern == R"(\p{N})") {
+      steps.push_back({{"type", "Digits"}, {"individual_digits", true}});
+      continue;
+    }
+    steps.push_back({{"type", "Split"},
+                     {"pattern", {{"Regex", pattern}}},
+                     {"behavior", "Isolated"},
+                     {"invert", false}});
   }
-  const bool use_regex = pre.split == PreSplit::kDigits;
-  return {{"type", "Sequence"},
-          {"pretokenizers",
-           ordered_json::array({std::move(first), ByteLevel(use_regex)})}};
+  steps.push_back(ByteLevel(ends_with_gpt2));
+  return {{"type", "Sequence"}, {"pretokenizers", std::move(steps)}};
 }
 
 // Adds begin and end token where the vocabulary asks for them.
@@ -154,15 +158,7 @@ ordered_json TokenizerConfig(const VocabularyView& vocabulary,
 
 }  // namespace
 
-absl::StatusOr<std::string> MakeTokenizerJson(const VocabularyView& vocabulary,
-                                              const std::string& what) {
-  const PreTokenizer* pre = FindPreTokenizer(vocabulary.pre_tokenizer);
-  if (pre == nullptr) {
-    return absl::InvalidArgumentError(
-        fmt::format("{}: the pre-tokenizer '{}' is not supported, must be one "
-                    "of {}",
-                    what, vocabulary.pre_tokenizer, PreTokenizerNames()));
-  }
+std::string MakeTokenizerJson(const VocabularyView& vocabulary) {
   ordered_json added = ordered_json::array();
   ordered_json vocab = ordered_json::object();
   for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
@@ -174,25 +170,26 @@ absl::StatusOr<std::string> MakeTokenizerJson(const VocabularyView& vocabulary,
       AddNewKey(vocabulary.pieces[id], id, &vocab);
     }
   }
-  const ordered_json root = {{"version", "1.0"},
-                             {"truncation", nullptr},
-                             {"padding", nullptr},
-                             {"added_tokens", std::move(added)},
-                             {"normalizer", nullptr},
-                             {"pre_tokenizer", PreTokenizerJson(*pre)},
-                             {"post_processor", PostProcessor(vocabulary)},
-                             {"decoder", ByteLevel(true)},
-                             {"model",
-                              {{"type", "BPE"},
-                               {"dropout", nullptr},
-                               {"unk_token", nullptr},
-                               {"continuing_subword_prefix", nullptr},
-                               {"end_of_word_suffix", nullptr},
-                               {"fuse_unk", false},
-                               {"byte_fallback", false},
-                               {"ignore_merges", pre->ignore_merges},
-                               {"vocab", std::move(vocab)},
-                               {"merges", vocabulary.merges}}}};
+  const ordered_json root = {
+      {"version", "1.0"},
+      {"truncation", nullptr},
+      {"padding", nullptr},
+      {"added_tokens", std::move(added)},
+      {"normalizer", nullptr},
+      {"pre_tokenizer", PreTokenizerJson(vocabulary.split_patterns)},
+      {"post_processor", PostProcessor(vocabulary)},
+      {"decoder", ByteLevel(true)},
+      {"model",
+       {{"type", "BPE"},
+        {"dropout", nullptr},
+        {"unk_token", nullptr},
+        {"continuing_subword_prefix", nullptr},
+        {"end_of_word_suffix", nullptr},
+        {"fuse_unk", false},
+        {"byte_fallback", false},
+        {"ignore_merges", vocabulary.ignore_merges},
+        {"vocab", std::move(vocab)},
+        {"merges", vocabulary.merges}}}};
   return root.dump(2) + "\n";
 }
 
@@ -242,13 +239,10 @@ std::string MakeSentencePieceModel(const VocabularyView& vocabulary) {
 
 absl::Status WriteTokenizerFiles(const VocabularyView& vocabulary,
                                  int64_t context_tokens,
-                                 const std::string& what,
                                  const std::string& directory) {
   if (vocabulary.kind == VocabularyKind::kByteLevelBpe) {
-    SL_ASSIGN_OR_RETURN(const std::string json,
-                        MakeTokenizerJson(vocabulary, what));
-    SL_RETURN_IF_ERROR(
-        WriteFileAtomic(JoinPath(directory, "tokenizer.json"), json));
+    SL_RETURN_IF_ERROR(WriteFileAtomic(JoinPath(directory, "tokenizer.json"),
+                                       MakeTokenizerJson(vocabulary)));
   } else {
     SL_RETURN_IF_ERROR(WriteFileAtomic(JoinPath(directory, "tokenizer.model"),
                                        MakeSentencePieceModel(vocabulary)));

@@ -12,22 +12,18 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "common/text/vocabulary_view.h"
 
 namespace sinklora {
 
-// Into the existing `directory`. kInvalidArgument starting with `what` for a
-// pre_tokenizer that is not known. REQUIRES: texts are UTF-8, ids are in the
+// Into the existing `directory`. REQUIRES: texts are UTF-8, ids are in the
 // vocabulary.
 absl::Status WriteTokenizerFiles(const VocabularyView& vocabulary,
                                  int64_t context_tokens,
-                                 const std::string& what,
                                  const std::string& directory);
 
 // The text of tokenizer.json of a byte-level vocabulary.
-absl::StatusOr<std::string> MakeTokenizerJson(const VocabularyView& vocabulary,
-                                              const std::string& what);
+std::string MakeTokenizerJson(const VocabularyView& vocabulary);
 // The bytes of tokenizer.model of a SentencePiece BPE vocabulary.
 std::string MakeSentencePieceModel(const VocabularyView& vocabulary);
 

@@ -149,7 +149,8 @@ def byte_level_files(folder, regex, begin, end, ignore_merges, tail=()):
             special_tokens=[(begin, t.token_to_id(begin))],
         )
     t.save(str(folder / "tokenizer.json"))
-    config = {"eos_token": end, "tokenizer_class": "PreTrainedTokenizerFast"}
+    kind = "PreTrainedTokenizerFast" if begin else "Qwen2Tokenizer"
+    config = {"eos_token": end, "tokenizer_class": kind}
     if begin:
         config["bos_token"] = begin
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1))

@@ -59,7 +59,7 @@ TEST(GgufVocabularyTest, ConvertersFilesGiveTheSameIdsAsTheirSources) {
   for (const std::string model : kModels) {
     ASSERT_OK_AND_ASSIGN(const VocabularyView vocabulary, ReadGolden(model));
     ASSERT_OK_AND_ASSIGN(const auto dir, TempDir::Create());
-    ASSERT_OK(WriteTokenizerFiles(vocabulary, 64, "m.gguf", dir->path()));
+    ASSERT_OK(WriteTokenizerFiles(vocabulary, 64, dir->path()));
     ASSERT_OK_AND_ASSIGN(const auto actual,
                          Tokenizer::LoadFromDirectory(dir->path()));
     ASSERT_OK_AND_ASSIGN(const auto expected,
@@ -87,6 +87,7 @@ TEST(GgufVocabularyTest, WhatIsWrittenIsRead) {
     EXPECT_EQ(after.scores, before.scores) << model;
     EXPECT_EQ(after.merges, before.merges) << model;
     EXPECT_EQ(after.pre_tokenizer, before.pre_tokenizer) << model;
+    EXPECT_EQ(after.ignore_merges, before.ignore_merges) << model;
     EXPECT_EQ(after.bos_id, before.bos_id) << model;
     EXPECT_EQ(after.eos_id, before.eos_id) << model;
     EXPECT_EQ(after.unknown_id, before.unknown_id) << model;
@@ -96,6 +97,17 @@ TEST(GgufVocabularyTest, WhatIsWrittenIsRead) {
     EXPECT_EQ(after.add_space_prefix, before.add_space_prefix) << model;
     EXPECT_EQ(after.chat_template, before.chat_template) << model;
   }
+}
+
+// llama.cpp's name says whether merges are ignored, so another one is written.
+TEST(GgufVocabularyTest, Llama3WithMergesHasItsOwnName) {
+  ASSERT_OK_AND_ASSIGN(VocabularyView vocabulary, ReadGolden("llama3_bpe"));
+  EXPECT_TRUE(vocabulary.ignore_merges);
+  vocabulary.ignore_merges = false;
+  ASSERT_OK_AND_ASSIGN(const VocabularyView after, RoundTrip(vocabulary, 320));
+  EXPECT_EQ(after.pre_tokenizer, "llama-bpe");
+  EXPECT_FALSE(after.ignore_merges);
+  EXPECT_THAT(MakeTokenizerJson(after), HasSubstr("\"ignore_merges\": false"));
 }
 
 TEST(GgufVocabularyTest, WhatLlamaCppCannotDoIsRefused) {
@@ -123,7 +135,7 @@ TEST(GgufVocabularyTest, WhatLlamaCppCannotDoIsRefused) {
           pieces, [](auto* v) { v->eos_id.reset(); }, "no end token is known"),
       with(
           bytes, [](auto* v) { v->pre_tokenizer.clear(); },
-          "the pre-tokenizer '' is none that llama.cpp has"),
+          "is none that llama.cpp has, must be that of gpt-2, llama-bpe"),
       with(
           bytes, [](auto* v) { v->add_space_prefix = true; },
           "add_prefix_space"),
