@@ -88,20 +88,39 @@ class GrpcRegistryClient final : public RegistryClient {
     return adapters;
   }
 
-  absl::Status DownloadModel(const std::string& name,
-                             const OnChunk& on_chunk) override {
-    v1::DownloadModelRequest request;
-    request.set_name(name);
-    return Download<v1::DownloadModelResponse>(&Stub::DownloadModel, request,
-                                               on_chunk);
+  absl::StatusOr<v1::Model> ImportModelFromPath(
+      const v1::ImportModelFromPathRequest& request) override {
+    SL_ASSIGN_OR_RETURN(auto response,
+                        CallUnary<v1::ImportModelFromPathResponse>(
+                            interrupt_, kTransferTimeoutSeconds, stub_.get(),
+                            &Stub::ImportModelFromPath, request));
+    return std::move(*response.mutable_model());
   }
 
-  absl::Status DownloadAdapter(const std::string& name,
-                               const OnChunk& on_chunk) override {
-    v1::DownloadAdapterRequest request;
-    request.set_name(name);
-    return Download<v1::DownloadAdapterResponse>(&Stub::DownloadAdapter,
-                                                 request, on_chunk);
+  absl::StatusOr<v1::Adapter> ImportAdapterFromPath(
+      const v1::ImportAdapterFromPathRequest& request) override {
+    SL_ASSIGN_OR_RETURN(auto response,
+                        CallUnary<v1::ImportAdapterFromPathResponse>(
+                            interrupt_, kTransferTimeoutSeconds, stub_.get(),
+                            &Stub::ImportAdapterFromPath, request));
+    return std::move(*response.mutable_adapter());
+  }
+
+  absl::Status DownloadModel(const v1::Model& model,
+                             const std::vector<common::v1::FileOffset>& wanted,
+                             const OnChunk& on_chunk) override {
+    return Download<v1::DownloadModelResponse>(
+        &Stub::DownloadModel, PartsOf<v1::DownloadModelRequest>(model, wanted),
+        on_chunk);
+  }
+
+  absl::Status DownloadAdapter(
+      const v1::Adapter& adapter,
+      const std::vector<common::v1::FileOffset>& wanted,
+      const OnChunk& on_chunk) override {
+    return Download<v1::DownloadAdapterResponse>(
+        &Stub::DownloadAdapter,
+        PartsOf<v1::DownloadAdapterRequest>(adapter, wanted), on_chunk);
   }
 
   absl::Status ExportMergedModel(const std::string& adapter,
@@ -113,6 +132,17 @@ class GrpcRegistryClient final : public RegistryClient {
   }
 
  private:
+  template <typename Request, typename Artefact>
+  static Request PartsOf(const Artefact& artefact,
+                         const std::vector<common::v1::FileOffset>& wanted) {
+    Request request;
+    request.set_name(artefact.name());
+    request.set_digest(artefact.digest());
+    for (const auto& file : wanted) request.add_paths(file.path());
+    request.mutable_offsets()->Assign(wanted.begin(), wanted.end());
+    return request;
+  }
+
   template <typename Response, typename Request>
   absl::StatusOr<Response> Unary(
       grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,

@@ -40,10 +40,20 @@ class RegistryClient {
       const std::string& name) = 0;
   virtual absl::StatusOr<std::vector<registry::v1::Model>> ListModels() = 0;
   virtual absl::StatusOr<std::vector<registry::v1::Adapter>> ListAdapters() = 0;
-  virtual absl::Status DownloadModel(const std::string& name,
-                                     const OnChunk& on_chunk) = 0;
-  virtual absl::Status DownloadAdapter(const std::string& name,
-                                       const OnChunk& on_chunk) = 0;
+  // The server copies the files itself: `path` is one of its disk.
+  virtual absl::StatusOr<registry::v1::Model> ImportModelFromPath(
+      const registry::v1::ImportModelFromPathRequest& request) = 0;
+  virtual absl::StatusOr<registry::v1::Adapter> ImportAdapterFromPath(
+      const registry::v1::ImportAdapterFromPathRequest& request) = 0;
+  // One call for `wanted` files of the model as it was when it was asked for.
+  virtual absl::Status DownloadModel(
+      const registry::v1::Model& model,
+      const std::vector<common::v1::FileOffset>& wanted,
+      const OnChunk& on_chunk) = 0;
+  virtual absl::Status DownloadAdapter(
+      const registry::v1::Adapter& adapter,
+      const std::vector<common::v1::FileOffset>& wanted,
+      const OnChunk& on_chunk) = 0;
   virtual absl::Status ExportMergedModel(const std::string& adapter,
                                          const OnChunk& on_chunk) = 0;
 };

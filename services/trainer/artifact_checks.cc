@@ -3,6 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "common/base/status.h"
@@ -49,21 +52,35 @@ bool IsPickle(const std::string& path) {
   return false;
 }
 
-// A directory that has pickles in place of safetensors deserves a better
-// answer than "no weights found".
-absl::Status RefusePickles(const FileInfos& files) {
-  std::string pickle;
-  for (const auto& file : files) {
-    if (file.path().ends_with(".safetensors")) return absl::OkStatus();
-    if (IsPickle(file.path())) pickle = file.path();
-  }
-  if (pickle.empty()) return absl::OkStatus();
+absl::Status PickleRefused(const std::string& path) {
   return MakeError(
       absl::StatusCode::kInvalidArgument,
       fmt::format("{}: weights in PyTorch's pickle form are not accepted "
                   "(loading them runs code); convert them to safetensors",
-                  pickle),
-      {"PICKLE_REFUSED", {{"path", pickle}}});
+                  path),
+      {"PICKLE_REFUSED", {{"path", path}}});
+}
+
+// A directory that has pickles in place of safetensors deserves a better
+// answer than "no weights found". Beside safetensors a pickle is not read, and
+// is no more than any other file, but for LongLoRA's: without it the adapter
+// would be another one.
+absl::Status RefusePickles(const FileInfos& files) {
+  std::set<std::string> stems;  // of safetensors
+  std::string pickle;
+  for (const auto& file : files) {
+    const std::filesystem::path path(file.path());
+    if (path.extension() == ".safetensors") stems.insert(path.stem());
+    if (IsPickle(file.path())) pickle = file.path();
+  }
+  for (const auto& file : files) {
+    if (file.path() == "trainable_params.bin" &&
+        !stems.contains("trainable_params")) {
+      return PickleRefused(file.path());
+    }
+  }
+  if (pickle.empty() || !stems.empty()) return absl::OkStatus();
+  return PickleRefused(pickle);
 }
 
 Architecture Describe(const LlamaConfig& config) {

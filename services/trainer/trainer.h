@@ -31,6 +31,8 @@ namespace sinklora::trainer {
 
 struct TrainerOptions {
   std::string data_dir;
+  // Directory that clients may import from by path; empty: none.
+  std::string import_root;
   // host:port of the CuratorService, asked for at every use.
   std::function<std::string()> curator_address;
   MetricsRegistry* metrics = nullptr;

@@ -51,7 +51,7 @@ class Service final : public WorkerService::CallbackService {
           SL_RETURN_IF_ERROR(ReadHeader(reader, &first));
           SL_RETURN_IF_ERROR(jobs_->CheckLease(first.header().lease()));
           SL_ASSIGN_OR_RETURN(
-              const StagedUpload upload,
+              const StagedFiles upload,
               ReceiveFiles(call, first.header().size(), reader, *artifacts_));
           SL_ASSIGN_OR_RETURN(
               *resp->mutable_checkpoint(),
@@ -71,11 +71,11 @@ class Service final : public WorkerService::CallbackService {
           SL_ASSIGN_OR_RETURN(
               const auto stored,
               jobs_->OpenCheckpoint(req.lease(), req.broken_step()));
-          std::vector<std::string> paths;
+          std::vector<FileToSend> files;
           for (const auto& file : stored.checkpoint.files()) {
-            paths.push_back(file.path());
+            files.push_back({file.path(), 0, file.sha256()});
           }
-          return StreamFiles(stored.dir, paths, writer, [&](auto* response) {
+          return StreamFiles(stored.dir, files, writer, [&](auto* response) {
             response->set_step(stored.checkpoint.step());
           });
         });
@@ -90,7 +90,7 @@ class Service final : public WorkerService::CallbackService {
           FinishJobRequest first;
           SL_RETURN_IF_ERROR(ReadHeader(reader, &first));
           // Saying that it failed needs no room on the disk.
-          StagedUpload upload;
+          StagedFiles upload;
           std::string dir;
           if (first.header().outcome() == JOB_STATE_SUCCEEDED) {
             SL_ASSIGN_OR_RETURN(

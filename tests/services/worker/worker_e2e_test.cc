@@ -62,7 +62,7 @@ TEST_F(WorkerE2eTest, JobRunsToARegisteredAdapter) {
   EXPECT_EQ(adapter.context_tokens(), 128);
   EXPECT_EQ(adapter.rope_factor(), 2);
   EXPECT_EQ(adapter.lora_rank(), 8);
-  EXPECT_EQ(adapter.source_job(), job.name());
+  EXPECT_EQ(adapter.lineage().job(), job.name());
   EXPECT_EQ(
       Metric(*worker_metrics_, "sinklora_worker_tokens_total{worker=\"0\"}"),
       6 * 2 * kContextTokens);
@@ -97,7 +97,7 @@ TEST_F(WorkerE2eTest, FullParameterJobRegistersAModel) {
   registry::v1::GetModelResponse response;
   const auto context = MakeContext(kUnaryTimeoutSeconds);
   ASSERT_OK(FromGrpc(registry_->GetModel(context.get(), request, &response)));
-  EXPECT_EQ(response.model().source_job(), job.name());
+  EXPECT_EQ(response.model().lineage().job(), job.name());
   EXPECT_EQ(response.model().architecture().context_tokens(), 128);
 }
 
