@@ -50,6 +50,17 @@ void AddLineage(const v1::Lineage& lineage, Fields* fields) {
   if (lineage.has_recipe()) {
     fields->emplace_back("recipe", RecipeLine(lineage.recipe()));
   }
+  if (!lineage.adapter().empty()) {
+    fields->emplace_back(
+        "merged from",
+        NameAndDigest(lineage.adapter(), lineage.adapter_digest()));
+  }
+  if (lineage.has_merge_check()) {
+    fields->emplace_back("merge check", MergeCheckLine(lineage.merge_check()));
+  }
+  if (!lineage.gguf_sha256().empty()) {
+    fields->emplace_back("from GGUF", "SHA-256 " + lineage.gguf_sha256());
+  }
 }
 
 Fields FieldsOf(const v1::Model& model) {
@@ -116,6 +127,15 @@ absl::StatusOr<Artefact> FindArtefact(RegistryClient* client,
   if (!absl::IsNotFound(adapter.status())) return adapter.status();
   return absl::NotFoundError(
       fmt::format("{}: no model and no adapter has this name", name));
+}
+
+std::string MergeCheckLine(const v1::MergeCheck& check) {
+  return fmt::format(
+      "logits differ by {:.2g} at most ({:.2g} of the largest, bound {:.2g}), "
+      "a layer by {:.2g} (bound {:.2g}), on {} tokens",
+      check.max_abs_logit_difference(), check.max_relative_logit_difference(),
+      check.relative_logit_bound(), check.max_relative_layer_difference(),
+      check.relative_layer_bound(), FormatCount(check.probe_tokens()));
 }
 
 int64_t TotalBytes(const v1::Model& model) { return Sum(model.files()); }

@@ -25,6 +25,9 @@ absl::StatusOr<Artefact> FindArtefact(RegistryClient* client,
                                       const std::string& name,
                                       bool only_adapters);
 
+// The check in one line.
+std::string MergeCheckLine(const registry::v1::MergeCheck& check);
+
 int64_t TotalBytes(const registry::v1::Model& model);
 int64_t TotalBytes(const registry::v1::Adapter& adapter);
 

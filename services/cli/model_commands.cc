@@ -159,18 +159,20 @@ void AddImport(CLI::App* group, Session* session) {
   const auto flags = std::make_shared<ImportFlags>();
   CLI::App* command = AddCommand(
       group, session, "import",
-      "Store a Hugging Face directory as a model, or a PEFT or LongLoRA "
-      "directory as an adapter",
+      "Store a Hugging Face directory or a GGUF file as a model, or a PEFT or "
+      "LongLoRA directory as an adapter",
       "sinklora model import sample ./models/sample\n"
       "  sinklora model import books-lora ./books-lora --base sample\n"
+      "  sinklora model import llama ./llama-bf16.gguf\n"
       "  sinklora model import big /srv/models/big --server-path",
       [session, flags] { return RunImport(session, *flags); });
   command->add_option("name", flags->name, "Name to store under")->required();
   command
-      ->add_option("path", flags->path,
-                   "Directory with config.json, *.safetensors and tokenizer; "
-                   "with --base, adapter_config.json and "
-                   "adapter_model.safetensors")
+      ->add_option(
+          "path", flags->path,
+          "Directory with config.json, *.safetensors and tokenizer, or "
+          "a .gguf file; with --base, a directory with "
+          "adapter_config.json and adapter_model.safetensors")
       ->required();
   command->add_option("--base", flags->base,
                       "The path is an adapter of this model");

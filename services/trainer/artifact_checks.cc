@@ -21,30 +21,6 @@ using registry::v1::Adapter;
 using registry::v1::Architecture;
 using registry::v1::Model;
 
-// What is wrong with an upload is the caller's to mend, whatever the layer
-// below called it; and where we staged it is nobody's business.
-absl::Status AsUploadError(const absl::Status& status, const std::string& dir) {
-  std::string message(status.message());
-  // "DIR/config.json: ...", "DIR: config.json: ...", "DIR has no ...".
-  const std::pair<std::string, std::string> replacements[] = {
-      {dir + "/", ""}, {dir + ": ", ""}, {dir, "the directory"}};
-  for (const auto& [staged, shown] : replacements) {
-    for (size_t at = message.find(staged); at != std::string::npos;
-         at = message.find(staged, at)) {
-      message.replace(at, staged.size(), shown);
-    }
-  }
-  const ErrorDetail detail = GetErrorDetail(status);
-  const absl::StatusCode code =
-      absl::IsNotFound(status) || absl::IsOutOfRange(status) ||
-              absl::IsFailedPrecondition(status) || absl::IsDataLoss(status)
-          ? absl::StatusCode::kInvalidArgument
-          : status.code();
-  return MakeError(
-      code, message,
-      detail.reason.empty() ? ErrorDetail{"INVALID_ARTEFACT", {}} : detail);
-}
-
 bool IsPickle(const std::string& path) {
   for (const char* suffix : {".bin", ".pt", ".pth", ".pkl", ".ckpt"}) {
     if (path.ends_with(suffix)) return true;
@@ -101,6 +77,30 @@ Architecture Describe(const LlamaConfig& config) {
 }
 
 }  // namespace
+
+// What is wrong with an upload is the caller's to mend, whatever the layer
+// below called it; and where we staged it is nobody's business.
+absl::Status AsUploadError(const absl::Status& status, const std::string& dir) {
+  std::string message(status.message());
+  // "DIR/config.json: ...", "DIR: config.json: ...", "DIR has no ...".
+  const std::pair<std::string, std::string> replacements[] = {
+      {dir + "/", ""}, {dir + ": ", ""}, {dir, "the directory"}};
+  for (const auto& [staged, shown] : replacements) {
+    for (size_t at = message.find(staged); at != std::string::npos;
+         at = message.find(staged, at)) {
+      message.replace(at, staged.size(), shown);
+    }
+  }
+  const ErrorDetail detail = GetErrorDetail(status);
+  const absl::StatusCode code =
+      absl::IsNotFound(status) || absl::IsOutOfRange(status) ||
+              absl::IsFailedPrecondition(status) || absl::IsDataLoss(status)
+          ? absl::StatusCode::kInvalidArgument
+          : status.code();
+  return MakeError(
+      code, message,
+      detail.reason.empty() ? ErrorDetail{"INVALID_ARTEFACT", {}} : detail);
+}
 
 absl::StatusOr<Model> CheckModel(const std::string& dir,
                                  const FileInfos& files) {

@@ -32,7 +32,8 @@ using FileInfos = std::vector<common::v1::FileInfo>;
 // Files that may become an artefact; gone with this object unless committed.
 struct StagedFiles {
   std::unique_ptr<TempDir> dir;
-  FileInfos files;  // in order of path
+  std::string path;  // of the files: `dir`, or a directory in it
+  FileInfos files;   // in order of path
 };
 
 class ArtifactStore {

@@ -4,12 +4,13 @@
 #include <fmt/format.h>
 
 #include <string>
-#include <vector>
+#include <utility>
 
 #include "common/base/ids.h"
 #include "common/base/status.h"
 #include "common/rpc/handlers.h"
 #include "services/trainer/download_plan.h"
+#include "services/trainer/gguf_import.h"
 #include "services/trainer/upload.h"
 #include "sinklora/registry/v1/registry_service.grpc.pb.h"
 
@@ -44,6 +45,7 @@ class Service final : public RegistryService::CallbackService {
         jobs_(options.jobs),
         artifacts_(options.artifacts),
         import_root_(options.import_root),
+        exporter_(options.exporter),
         rpc_{"RegistryService", options.executor, options.metrics} {}
 
   grpc::ServerReadReactor<ImportModelRequest>* ImportModel(
@@ -56,13 +58,10 @@ class Service final : public RegistryService::CallbackService {
           SL_RETURN_IF_ERROR(ReadHeader(reader, &first));
           SL_RETURN_IF_ERROR(ValidateId("header.name", first.header().name()));
           SL_ASSIGN_OR_RETURN(
-              const StagedFiles upload,
+              StagedFiles upload,
               ReceiveFiles(call, first.header().size(), reader, *artifacts_));
-          SL_ASSIGN_OR_RETURN(
-              *resp->mutable_model(),
-              registry_->ImportModel(first.header(), upload.dir->path(),
-                                     upload.files));
-          return absl::OkStatus();
+          return StoreModel(first.header(), std::move(upload),
+                            resp->mutable_model());
         });
   }
 
@@ -78,12 +77,9 @@ class Service final : public RegistryService::CallbackService {
           ImportModelHeader header;
           header.set_name(req.name());
           header.set_request_id(req.request_id());
-          SL_ASSIGN_OR_RETURN(const StagedFiles staged,
+          SL_ASSIGN_OR_RETURN(StagedFiles staged,
                               CopyFromPath(call, req.path()));
-          SL_ASSIGN_OR_RETURN(
-              *resp->mutable_model(),
-              registry_->ImportModel(header, staged.dir->path(), staged.files));
-          return absl::OkStatus();
+          return StoreModel(header, std::move(staged), resp->mutable_model());
         });
   }
 
@@ -147,9 +143,9 @@ class Service final : public RegistryService::CallbackService {
           SL_ASSIGN_OR_RETURN(
               const StagedFiles upload,
               ReceiveFiles(call, header.size(), reader, *artifacts_));
-          SL_ASSIGN_OR_RETURN(*resp->mutable_adapter(),
-                              registry_->ImportAdapter(
-                                  header, upload.dir->path(), upload.files));
+          SL_ASSIGN_OR_RETURN(
+              *resp->mutable_adapter(),
+              registry_->ImportAdapter(header, upload.path, upload.files));
           return absl::OkStatus();
         });
   }
@@ -171,9 +167,9 @@ class Service final : public RegistryService::CallbackService {
           header.set_request_id(req.request_id());
           SL_ASSIGN_OR_RETURN(const StagedFiles staged,
                               CopyFromPath(call, req.path()));
-          SL_ASSIGN_OR_RETURN(*resp->mutable_adapter(),
-                              registry_->ImportAdapter(
-                                  header, staged.dir->path(), staged.files));
+          SL_ASSIGN_OR_RETURN(
+              *resp->mutable_adapter(),
+              registry_->ImportAdapter(header, staged.path, staged.files));
           return absl::OkStatus();
         });
   }
@@ -224,33 +220,54 @@ class Service final : public RegistryService::CallbackService {
         });
   }
 
-  grpc::ServerWriteReactor<ExportMergedModelResponse>* ExportMergedModel(
+  grpc::ServerWriteReactor<ExportResponse>* Export(
       grpc::CallbackServerContext* context,
-      const ExportMergedModelRequest* request) override {
-    return RunServerStream<ExportMergedModelRequest, ExportMergedModelResponse>(
-        rpc_, "ExportMergedModel", context, request,
+      const ExportRequest* request) override {
+    return RunServerStream<ExportRequest, ExportResponse>(
+        rpc_, "Export", context, request,
         [this](const CallInfo&, const auto& req, auto* writer) -> absl::Status {
-          SL_RETURN_IF_ERROR(artifacts_->disk()->CheckRoom());
-          SL_ASSIGN_OR_RETURN(const auto dir, artifacts_->NewStaging());
-          SL_RETURN_IF_ERROR(
-              registry_->ExportMerged(req.adapter(), dir->path()));
-          SL_ASSIGN_OR_RETURN(const auto paths,
-                              ListFilesRecursive(dir->path()));
-          std::vector<FileToSend> files;
-          for (const auto& path : paths) files.push_back({path, 0, ""});
-          return StreamFiles(dir->path(), files, writer, [](auto*) {});
+          SL_ASSIGN_OR_RETURN(const auto exported, exporter_->Export(req));
+          SL_ASSIGN_OR_RETURN(
+              const auto plan,
+              PlanDownload("the export", exported.summary.files(), req.paths(),
+                           req.offsets()));
+          ExportResponse first;
+          *first.mutable_summary() = exported.summary;
+          if (!writer->Write(first)) return absl::UnavailableError("peer gone");
+          return StreamFiles(exported.path, plan, writer, [](auto*) {});
+        });
+  }
+
+  grpc::ServerUnaryReactor* MergeAdapter(
+      grpc::CallbackServerContext* context, const MergeAdapterRequest* request,
+      MergeAdapterResponse* response) override {
+    return RunUnary<MergeAdapterRequest, MergeAdapterResponse>(
+        rpc_, "MergeAdapter", context, request, response,
+        [this](const CallInfo&, const auto& req, auto* resp) -> absl::Status {
+          SL_ASSIGN_OR_RETURN(*resp->mutable_model(), exporter_->Merge(req));
+          return absl::OkStatus();
         });
   }
 
  private:
+  absl::Status StoreModel(const ImportModelHeader& header, StagedFiles files,
+                          Model* model) const {
+    SL_ASSIGN_OR_RETURN(const StagedModel made,
+                        ConvertGguf(std::move(files), *artifacts_));
+    SL_ASSIGN_OR_RETURN(
+        *model, registry_->ImportModel(header, made.staged.path,
+                                       made.staged.files, made.lineage));
+    return absl::OkStatus();
+  }
+
   absl::StatusOr<StagedFiles> CopyFromPath(const CallInfo& call,
                                            const std::string& path) const {
     StagedFiles staged;
     SL_ASSIGN_OR_RETURN(staged.dir, artifacts_->NewStaging());
+    staged.path = staged.dir->path();
     SL_ASSIGN_OR_RETURN(
-        staged.files,
-        import_root_->Copy(path, staged.dir->path(), artifacts_->disk(),
-                           *call.cancellation));
+        staged.files, import_root_->Copy(path, staged.path, artifacts_->disk(),
+                                         *call.cancellation));
     return staged;
   }
 
@@ -258,6 +275,7 @@ class Service final : public RegistryService::CallbackService {
   JobManager* const jobs_;
   const ArtifactStore* const artifacts_;
   const ImportRoot* const import_root_;
+  Exporter* const exporter_;
   const RpcContext rpc_;
 };
 

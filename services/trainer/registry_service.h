@@ -12,6 +12,7 @@
 #include "common/base/executor.h"
 #include "common/metrics/metrics.h"
 #include "services/trainer/artifact_store.h"
+#include "services/trainer/exporter.h"
 #include "services/trainer/import_root.h"
 #include "services/trainer/job_manager.h"
 #include "services/trainer/registry.h"
@@ -28,6 +29,7 @@ struct RegistryServiceOptions {
   JobManager* jobs = nullptr;
   const ArtifactStore* artifacts = nullptr;
   const ImportRoot* import_root = nullptr;
+  Exporter* exporter = nullptr;
   Executor* executor = nullptr;
   MetricsRegistry* metrics = nullptr;
 };

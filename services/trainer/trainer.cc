@@ -15,6 +15,7 @@
 #include "common/store/store.h"
 #include "services/trainer/artifact_store.h"
 #include "services/trainer/dataset_catalog.h"
+#include "services/trainer/exporter.h"
 #include "services/trainer/import_root.h"
 #include "services/trainer/job_manager.h"
 #include "services/trainer/metrics.h"
@@ -82,6 +83,9 @@ class TrainerImpl final : public Trainer {
     SL_ASSIGN_OR_RETURN(registry_,
                         Registry::Create({store_.get(), artifacts_.get(),
                                           options_.clock, &metrics_}));
+    exporter_ = std::make_unique<Exporter>(
+        Exporter::Options{registry_.get(), artifacts_.get(), options_.clock,
+                          options_.device, options_.threads});
     JobManager::Options jobs;
     jobs.store = store_.get();
     jobs.artifacts = artifacts_.get();
@@ -104,6 +108,7 @@ class TrainerImpl final : public Trainer {
     registry.jobs = jobs_.get();
     registry.artifacts = artifacts_.get();
     registry.import_root = import_root_.get();
+    registry.exporter = exporter_.get();
     registry.executor = executor;
     registry.metrics = options_.metrics;
     services_.push_back(MakeRegistryService(registry));
@@ -140,6 +145,7 @@ class TrainerImpl final : public Trainer {
   std::unique_ptr<ImportRoot> import_root_;
   std::unique_ptr<DatasetCatalog> datasets_;
   std::unique_ptr<Registry> registry_;
+  std::unique_ptr<Exporter> exporter_;
   std::unique_ptr<JobManager> jobs_;
   std::vector<std::unique_ptr<grpc::Service>> services_;
   std::unique_ptr<LeaseSweeper> sweeper_;

@@ -43,9 +43,10 @@ absl::StatusOr<StagedFiles> ReceiveFiles(const CallInfo& call,
                                          const ArtifactStore& artifacts) {
   StagedFiles upload;
   SL_ASSIGN_OR_RETURN(upload.dir, artifacts.NewStaging());
+  upload.path = upload.dir->path();
   SL_ASSIGN_OR_RETURN(
       const auto receiver,
-      UploadReceiver::Create(upload.dir->path(), size, artifacts.disk()));
+      UploadReceiver::Create(upload.path, size, artifacts.disk()));
   Request request;
   while (reader->Read(&request)) {
     if (!request.has_chunk()) {

@@ -53,10 +53,9 @@ class Service final : public WorkerService::CallbackService {
           SL_ASSIGN_OR_RETURN(
               const StagedFiles upload,
               ReceiveFiles(call, first.header().size(), reader, *artifacts_));
-          SL_ASSIGN_OR_RETURN(
-              *resp->mutable_checkpoint(),
-              jobs_->CommitCheckpoint(first.header(), upload.dir->path(),
-                                      upload.files));
+          SL_ASSIGN_OR_RETURN(*resp->mutable_checkpoint(),
+                              jobs_->CommitCheckpoint(
+                                  first.header(), upload.path, upload.files));
           return absl::OkStatus();
         });
   }
@@ -96,7 +95,7 @@ class Service final : public WorkerService::CallbackService {
             SL_ASSIGN_OR_RETURN(
                 upload,
                 ReceiveFiles(call, first.header().size(), reader, *artifacts_));
-            dir = upload.dir->path();
+            dir = upload.path;
           }
           SL_ASSIGN_OR_RETURN(
               *resp->mutable_job(),

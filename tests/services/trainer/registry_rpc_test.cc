@@ -266,7 +266,14 @@ TEST_F(RegistryRpcTest, BadModelsAreNamedAndLeaveNothing) {
            tensors->erase(norm);
          }));
        },
-       {up}},
+       {up, norm}},
+      {"NaN in a matrix",
+       [&](const std::string& dir) {
+         ASSERT_OK(EditTensors(JoinPath(dir, weights), [&](auto* tensors) {
+           (*tensors)[up].values[33] = std::numeric_limits<float>::quiet_NaN();
+         }));
+       },
+       {up, "NaN", "[1, 1]"}},
       {"no config",
        [&](const std::string& dir) {
          ASSERT_OK(RemoveAll(JoinPath(dir, "config.json")));
@@ -335,6 +342,14 @@ TEST_F(RegistryRpcTest, BadAdaptersAreNamedAndLeaveNothing) {
                                [&](auto* tensors) { tensors->erase(lora_b); }));
        },
        {"model.layers.1.self_attn.q_proj"}},
+      {"infinity in a matrix",
+       [&](const std::string& dir) {
+         ASSERT_OK(EditTensors(JoinPath(dir, weights), [&](auto* tensors) {
+           (*tensors)[lora_b].values[3] =
+               std::numeric_limits<float>::infinity();
+         }));
+       },
+       {"layers.1.self_attn.q_proj.lora_B"}},
       {"no config",
        [&](const std::string& dir) {
          ASSERT_OK(RemoveAll(JoinPath(dir, config)));
