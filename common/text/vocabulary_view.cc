@@ -99,6 +99,7 @@ absl::Status FillFromJson(const TokenizerJson& file, const std::string& what,
     view->kind = VocabularyKind::kByteLevelBpe;
     view->split_patterns = pipeline.split_patterns;
     view->add_space_prefix = pipeline.add_prefix_space;
+    view->ignore_merges = file.ignore_merges;
     return absl::OkStatus();
   }
   view->kind = VocabularyKind::kSentencePieceBpe;
@@ -136,6 +137,7 @@ void FillFromModel(const SentencePieceFile& file,
 void FillFromTiktoken(const TiktokenFile& file, VocabularyView* view) {
   view->kind = VocabularyKind::kByteLevelBpe;
   view->split_patterns = {std::string(kLlama3Regex)};
+  view->ignore_merges = true;
   for (size_t id = 0; id < file.tokens.size(); ++id) {
     view->pieces[id] = BytesToAlphabet(file.tokens[id]);
   }
@@ -150,6 +152,13 @@ void FillFromTiktoken(const TiktokenFile& file, VocabularyView* view) {
 }
 
 }  // namespace
+
+std::vector<std::string_view> SplitPatternsOf(std::string_view pre_tokenizer) {
+  for (const KnownSplit& known : KnownSplits()) {
+    if (known.name == pre_tokenizer) return known.patterns;
+  }
+  return {};
+}
 
 absl::StatusOr<VocabularyView> ReadVocabularyView(
     const std::string& directory) {
@@ -177,6 +186,8 @@ absl::StatusOr<VocabularyView> ReadVocabularyView(
   view.padding_id = ids.padding;
   view.add_bos = ids.bos.has_value() && *ids.adds_bos;
   view.add_eos = ids.eos.has_value() && *ids.adds_eos;
+  SL_ASSIGN_OR_RETURN(const auto chat_template, ReadChatTemplate(directory));
+  view.chat_template = chat_template.value_or("");
   return view;
 }
 

@@ -6,7 +6,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/../../deploy/common.sh"
 
 # exports: transformers and PEFT load our exports and give our logits.
 # safetensors: the library reads our files, and refuses what we refuse.
-SECTIONS=(exports safetensors)
+# gguf: gguf-py reads our GGUF files; llama.cpp, where it is installed, runs them to our logits.
+SECTIONS=(exports safetensors gguf)
 
 usage() {
   cat <<TXT
@@ -59,6 +60,15 @@ run_exports() {
 run_safetensors() {
   build "$preset" safetensors_tool
   "$PYTHON" "$PARITY_DIR/check_safetensors.py" --tool "$(tool safetensors_tool)" --work "$WORK_DIR/safetensors"
+}
+
+# llama.cpp itself is run when the environment has the package llama-cpp-python, which takes long to build, and its
+# converter when LLAMA_CPP_DIR names a checkout.
+run_gguf() {
+  build "$preset" gguf_tool
+  "$PYTHON" "$PARITY_DIR/check_gguf.py" --tool "$(tool gguf_tool)" --work "$WORK_DIR/gguf" \
+    ${LLAMA_CPP_DIR:+--llama-cpp "$LLAMA_CPP_DIR"} --shared "${SINKLORA_SHARED_DIR:-$SOURCE_DIR/../shared}/tokenizers" \
+    "$SOURCE_DIR/deploy/sample_model/model" "$SOURCE_DIR"/tests/common/gguf/testdata/*/
 }
 
 if [ "$install" = yes ]; then

@@ -17,6 +17,7 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/file_transfer.h"
 #include "common/rpc/status_translation.h"
+#include "common/rpc/upload_receiver.h"
 #include "tests/services/trainer/cluster.h"
 #include "tests/services/trainer/sample_uploads.h"
 #include "tests/testing/matchers.h"
@@ -74,8 +75,10 @@ class RegistryRpcTest : public ClusterTest {
     request.mutable_header()->set_name(name);
     request.mutable_header()->set_base_model(base);
     request.mutable_header()->set_request_id(NewRequestId());
-    writer->Write(request);
     SL_ASSIGN_OR_RETURN(const auto paths, ListFilesRecursive(dir));
+    SL_ASSIGN_OR_RETURN(*request.mutable_header()->mutable_size(),
+                        MeasureFiles(dir, paths));
+    writer->Write(request);
     const absl::Status sent =
         SendFiles(dir, paths, [&](common::v1::FileChunk chunk) {
           v1::ImportAdapterRequest part;
@@ -217,6 +220,8 @@ TEST_F(RegistryRpcTest, AClientThatGoesAwayLeavesNothing) {
   v1::ImportModelRequest request;
   request.mutable_header()->set_name("half");
   request.mutable_header()->set_request_id("r");
+  request.mutable_header()->mutable_size()->set_file_count(2);
+  request.mutable_header()->mutable_size()->set_total_bytes(100);
   ASSERT_TRUE(writer->Write(request));
   request.mutable_chunk()->set_path("config.json");
   request.mutable_chunk()->set_data("{}");
