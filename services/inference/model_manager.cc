@@ -196,7 +196,7 @@ absl::StatusOr<ModelManager::OpenedBase> ModelManager::OpenBase(
   SL_ASSIGN_OR_RETURN(
       const std::string directory,
       cache_->Fetch("models", model, [&](const std::string& staged) {
-        return source_->DownloadModel(model.name, staged);
+        return source_->DownloadModel(model, staged);
       }));
   SL_ASSIGN_OR_RETURN(opened.files, ModelFiles::Open(directory));
   SL_ASSIGN_OR_RETURN(opened.tokenizer,
@@ -230,7 +230,7 @@ absl::StatusOr<std::optional<PeftAdapter>> ModelManager::ReadAdapter(
   SL_ASSIGN_OR_RETURN(
       const std::string directory,
       cache_->Fetch("adapters", artifact, [&](const std::string& staged) {
-        return source_->DownloadAdapter(artifact.name, staged);
+        return source_->DownloadAdapter(artifact, staged);
       }));
   SL_ASSIGN_OR_RETURN(PeftAdapter adapter, ReadPeftAdapter(directory, base));
   return adapter;

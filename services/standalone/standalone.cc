@@ -127,6 +127,9 @@ absl::Status StandaloneImpl::MakeServices() {
                                           .disk = disk_.get()}));
   trainer::TrainerOptions trainer_options;
   trainer_options.data_dir = Path("trainer");
+  trainer_options.import_root = options_.import_root;
+  trainer_options.device = options_.device;
+  trainer_options.threads = options_.threads;
   trainer_options.curator_address = self;
   trainer_options.metrics = metrics_.get();
   trainer_options.executor = trainer_executor_.get();

@@ -29,6 +29,13 @@ namespace sinklora::trainer {
 
 using FileInfos = std::vector<common::v1::FileInfo>;
 
+// Files that may become an artefact; gone with this object unless committed.
+struct StagedFiles {
+  std::unique_ptr<TempDir> dir;
+  std::string path;  // of the files: `dir`, or a directory in it
+  FileInfos files;   // in order of path
+};
+
 class ArtifactStore {
  public:
   struct Options {

@@ -31,6 +31,15 @@ int64_t TotalBytes(const FileInfos& files) {
   return total_bytes;
 }
 
+registry::v1::Lineage LineageOf(const TrainingJob& job) {
+  registry::v1::Lineage lineage;
+  lineage.set_job(job.name());
+  lineage.set_dataset(job.resolved().dataset());
+  lineage.set_dataset_digest(job.dataset_digest());
+  *lineage.mutable_recipe() = job.resolved();
+  return lineage;
+}
+
 }  // namespace
 
 int64_t JobManager::LeaseDeadline() const {
@@ -409,12 +418,13 @@ absl::StatusOr<TrainingJob> JobManager::FinishSucceeded(
     adapter.set_name(before.resolved().output_name());
     adapter.set_base_model(before.resolved().base_model());
     adapter.set_base_model_digest(before.base_model_digest());
-    adapter.set_source_job(before.name());
-    adapter.set_dataset_digest(before.dataset_digest());
+    *adapter.mutable_lineage() = LineageOf(before);
   } else {
     SL_ASSIGN_OR_RETURN(model, CheckModel(staged_dir, files));
     model.set_name(before.resolved().output_name());
-    model.set_source_job(before.name());
+    model.set_base_model(before.resolved().base_model());
+    model.set_base_model_digest(before.base_model_digest());
+    *model.mutable_lineage() = LineageOf(before);
   }
 
   const int64_t checked_micros = Now();

@@ -11,7 +11,6 @@
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/weights/adapter_export.h"
-#include "common/weights/peft_adapter.h"
 #include "services/trainer/artifact_checks.h"
 #include "services/trainer/rows.h"
 
@@ -21,6 +20,8 @@ using registry::v1::Adapter;
 using registry::v1::Model;
 
 namespace {
+
+constexpr char kMergeAdapter[] = "MergeAdapter";
 
 template <typename K>
 absl::Status NotFound(const std::string& name) {
@@ -206,9 +207,15 @@ absl::StatusOr<Artefact> Registry::Import(const std::string& name,
 
 absl::StatusOr<Model> Registry::ImportModel(
     const registry::v1::ImportModelHeader& header,
-    const std::string& staged_dir, const FileInfos& files) {
+    const std::string& staged_dir, const FileInfos& files,
+    const registry::v1::Lineage& lineage) {
   return Import<Model>(header.name(), "", header.request_id(), staged_dir,
-                       files, [&] { return CheckModel(staged_dir, files); });
+                       files, [&]() -> absl::StatusOr<Model> {
+                         SL_ASSIGN_OR_RETURN(Model model,
+                                             CheckModel(staged_dir, files));
+                         *model.mutable_lineage() = lineage;
+                         return model;
+                       });
 }
 
 absl::StatusOr<Adapter> Registry::ImportAdapter(
@@ -409,19 +416,40 @@ void Registry::TakeDirUnlessShared(const std::string& digest, Trash* trash) {
   trash->Take(Kind<Artefact>::Dir(*options_.artifacts, digest));
 }
 
-absl::Status Registry::ExportMerged(const std::string& name,
-                                    const std::string& out_dir) {
-  SL_ASSIGN_OR_RETURN(const Adapter adapter, GetAdapter(name));
-  const std::string base_dir =
-      options_.artifacts->ModelDir(adapter.base_model_digest());
-  SL_ASSIGN_OR_RETURN(const std::string config_json,
-                      ReadFile(JoinPath(base_dir, "config.json")));
-  SL_ASSIGN_OR_RETURN(const LlamaConfig config, ParseLlamaConfig(config_json));
-  SL_ASSIGN_OR_RETURN(
-      const PeftAdapter peft,
-      ReadPeftAdapter(options_.artifacts->AdapterDir(adapter.digest()),
-                      config));
-  return MergeAdapter(base_dir, peft, out_dir);
+absl::StatusOr<std::optional<Model>> Registry::FindMerged(
+    const registry::v1::MergeAdapterRequest& request, const Adapter& adapter) {
+  MutexLock lock(&mutex_);
+  SL_ASSIGN_OR_RETURN(const auto seen,
+                      requests_.Find(kMergeAdapter, request.request_id(),
+                                     Fingerprint(request)));
+  if (seen) {
+    SL_ASSIGN_OR_RETURN(auto stored,
+                        ParseRow<Model>(request.request_id(), *seen));
+    return std::optional<Model>(std::move(stored));
+  }
+  const auto it = models_.find(request.model_name());
+  if (it == models_.end()) return std::optional<Model>();
+  const Model& model = it->second;
+  if (model.lineage().adapter_digest() == adapter.digest() &&
+      model.base_model_digest() == adapter.base_model_digest()) {
+    return std::optional<Model>(model);
+  }
+  return MakeError(
+      absl::StatusCode::kAlreadyExists,
+      fmt::format("model {} holds other content (digest {}) than adapter {} "
+                  "merged into {}",
+                  model.name(), model.digest(), adapter.name(),
+                  adapter.base_model()),
+      {"NAME_TAKEN", {{"name", model.name()}, {"digest", model.digest()}}});
+}
+
+absl::StatusOr<Model> Registry::CommitMerged(
+    const registry::v1::MergeAdapterRequest& request, Model model,
+    const std::string& staged_dir) {
+  WriteBatch batch;
+  requests_.Record(kMergeAdapter, request.request_id(), Fingerprint(request),
+                   model.SerializeAsString(), &batch);
+  return CommitModel(std::move(model), staged_dir, std::move(batch));
 }
 
 std::set<std::string> Registry::ReferencedDirs() {

@@ -60,7 +60,8 @@ class Registry {
   // other content or is reserved, kNotFound for an unknown base model.
   absl::StatusOr<registry::v1::Model> ImportModel(
       const registry::v1::ImportModelHeader& header,
-      const std::string& staged_dir, const FileInfos& files);
+      const std::string& staged_dir, const FileInfos& files,
+      const registry::v1::Lineage& lineage = {});
   absl::StatusOr<registry::v1::Adapter> ImportAdapter(
       const registry::v1::ImportAdapterHeader& header,
       const std::string& staged_dir, const FileInfos& files);
@@ -75,6 +76,16 @@ class Registry {
       registry::v1::Adapter adapter, const std::string& staged_dir,
       WriteBatch batch);
 
+  // The model that this request, or another one for the same adapter and name,
+  // registered before. kAlreadyExists when the name holds anything else.
+  absl::StatusOr<std::optional<registry::v1::Model>> FindMerged(
+      const registry::v1::MergeAdapterRequest& request,
+      const registry::v1::Adapter& adapter);
+  // Registers `model`, whose lineage is complete.
+  absl::StatusOr<registry::v1::Model> CommitMerged(
+      const registry::v1::MergeAdapterRequest& request,
+      registry::v1::Model model, const std::string& staged_dir);
+
   absl::StatusOr<registry::v1::Model> GetModel(const std::string& name);
   absl::StatusOr<registry::v1::Adapter> GetAdapter(const std::string& name);
   absl::StatusOr<registry::v1::ListModelsResponse> ListModels(
@@ -87,10 +98,6 @@ class Registry {
   absl::Status DeleteModel(const registry::v1::DeleteModelRequest& request,
                            Trash* trash);
   absl::Status DeleteAdapter(const registry::v1::DeleteAdapterRequest& request);
-
-  // Merges an adapter into its base and writes the result to `out_dir`.
-  absl::Status ExportMerged(const std::string& adapter,
-                            const std::string& out_dir);
 
   // Directories that rows refer to.
   std::set<std::string> ReferencedDirs();

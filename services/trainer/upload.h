@@ -1,5 +1,5 @@
-// Receiving side of the upload RPCs: header first, then the chunks of files
-// into a staging directory that goes away unless it is committed.
+// Files over the trainer's streams. Uploads: header first, then the chunks of
+// files into a staging directory that goes away unless it is committed.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_SERVICES_TRAINER_UPLOAD_H_
@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -19,11 +20,6 @@
 #include "services/trainer/artifact_store.h"
 
 namespace sinklora::trainer {
-
-struct StagedUpload {
-  std::unique_ptr<TempDir> dir;
-  FileInfos files;  // in order of path
-};
 
 // Reads the first message, which must be the header.
 template <typename Request>
@@ -41,15 +37,16 @@ absl::Status ReadHeader(StreamReader<Request>* reader, Request* first) {
 
 // Reads everything after the header, which announced `size`.
 template <typename Request>
-absl::StatusOr<StagedUpload> ReceiveFiles(const CallInfo& call,
-                                          const common::v1::TransferSize& size,
-                                          StreamReader<Request>* reader,
-                                          const ArtifactStore& artifacts) {
-  StagedUpload upload;
+absl::StatusOr<StagedFiles> ReceiveFiles(const CallInfo& call,
+                                         const common::v1::TransferSize& size,
+                                         StreamReader<Request>* reader,
+                                         const ArtifactStore& artifacts) {
+  StagedFiles upload;
   SL_ASSIGN_OR_RETURN(upload.dir, artifacts.NewStaging());
+  upload.path = upload.dir->path();
   SL_ASSIGN_OR_RETURN(
       const auto receiver,
-      UploadReceiver::Create(upload.dir->path(), size, artifacts.disk()));
+      UploadReceiver::Create(upload.path, size, artifacts.disk()));
   Request request;
   while (reader->Read(&request)) {
     if (!request.has_chunk()) {
@@ -74,13 +71,13 @@ absl::StatusOr<StagedUpload> ReceiveFiles(const CallInfo& call,
   return upload;
 }
 
-// Streams `paths` below `dir`, each chunk in a Response of its own; `fill`
-// sets what else the response carries.
+// Streams `files` below `dir`, each chunk in a Response of its own; `fill` sets
+// what else the response carries.
 template <typename Response, typename Fill>
 absl::Status StreamFiles(const std::string& dir,
-                         const std::vector<std::string>& paths,
+                         const std::vector<FileToSend>& files,
                          StreamWriter<Response>* writer, const Fill& fill) {
-  return SendFiles(dir, paths, [&](common::v1::FileChunk chunk) {
+  return SendFileParts(dir, files, [&](common::v1::FileChunk chunk) {
     Response response;
     fill(&response);
     *response.mutable_chunk() = std::move(chunk);

@@ -51,12 +51,11 @@ class Service final : public WorkerService::CallbackService {
           SL_RETURN_IF_ERROR(ReadHeader(reader, &first));
           SL_RETURN_IF_ERROR(jobs_->CheckLease(first.header().lease()));
           SL_ASSIGN_OR_RETURN(
-              const StagedUpload upload,
+              const StagedFiles upload,
               ReceiveFiles(call, first.header().size(), reader, *artifacts_));
-          SL_ASSIGN_OR_RETURN(
-              *resp->mutable_checkpoint(),
-              jobs_->CommitCheckpoint(first.header(), upload.dir->path(),
-                                      upload.files));
+          SL_ASSIGN_OR_RETURN(*resp->mutable_checkpoint(),
+                              jobs_->CommitCheckpoint(
+                                  first.header(), upload.path, upload.files));
           return absl::OkStatus();
         });
   }
@@ -71,11 +70,11 @@ class Service final : public WorkerService::CallbackService {
           SL_ASSIGN_OR_RETURN(
               const auto stored,
               jobs_->OpenCheckpoint(req.lease(), req.broken_step()));
-          std::vector<std::string> paths;
+          std::vector<FileToSend> files;
           for (const auto& file : stored.checkpoint.files()) {
-            paths.push_back(file.path());
+            files.push_back({file.path(), 0, file.sha256()});
           }
-          return StreamFiles(stored.dir, paths, writer, [&](auto* response) {
+          return StreamFiles(stored.dir, files, writer, [&](auto* response) {
             response->set_step(stored.checkpoint.step());
           });
         });
@@ -90,13 +89,13 @@ class Service final : public WorkerService::CallbackService {
           FinishJobRequest first;
           SL_RETURN_IF_ERROR(ReadHeader(reader, &first));
           // Saying that it failed needs no room on the disk.
-          StagedUpload upload;
+          StagedFiles upload;
           std::string dir;
           if (first.header().outcome() == JOB_STATE_SUCCEEDED) {
             SL_ASSIGN_OR_RETURN(
                 upload,
                 ReceiveFiles(call, first.header().size(), reader, *artifacts_));
-            dir = upload.dir->path();
+            dir = upload.path;
           }
           SL_ASSIGN_OR_RETURN(
               *resp->mutable_job(),

@@ -9,6 +9,7 @@
 #include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "common/rpc/channel.h"
+#include "common/rpc/file_fetch.h"
 #include "common/rpc/file_transfer.h"
 #include "common/rpc/status_translation.h"
 #include "common/rpc/upload_receiver.h"
@@ -105,23 +106,36 @@ absl::Status Upload(const Header& header, const std::string& dir,
   return sent;
 }
 
-// Receives a stream of chunks into files below `dir`. `response` holds the last
-// one afterwards.
+// Hands every chunk of a stream to `on_chunk`. `response` holds the last one
+// afterwards.
+template <typename Response, typename Reader, typename Connection>
+absl::Status ReceiveChunks(const OnFileChunk& on_chunk,
+                           const Cancellation* cancellation,
+                           grpc::ClientContext* context, Reader* reader,
+                           Connection* connection, Response* response) {
+  absl::Status accepted;
+  while (accepted.ok() && reader->Read(response)) {
+    accepted = cancellation->cancelled()
+                   ? absl::CancelledError("the download was cancelled")
+                   : on_chunk(response->chunk());
+  }
+  if (!accepted.ok()) context->TryCancel();
+  const absl::Status finished = connection->Translate(reader->Finish());
+  SL_RETURN_IF_ERROR(accepted);
+  return finished;
+}
+
+// Receives a stream of chunks into files below `dir`. `response` as above.
 template <typename Response, typename Reader, typename Connection>
 absl::Status Download(const std::string& dir, const Cancellation* cancellation,
                       grpc::ClientContext* context, Reader* reader,
                       Connection* connection, Response* response) {
   FileReceiver receiver(dir, std::numeric_limits<int64_t>::max());
-  absl::Status accepted;
-  while (accepted.ok() && reader->Read(response)) {
-    accepted = cancellation->cancelled()
-                   ? absl::CancelledError("the download was cancelled")
-                   : receiver.Accept(response->chunk());
-  }
-  if (!accepted.ok()) context->TryCancel();
-  const absl::Status finished = connection->Translate(reader->Finish());
-  SL_RETURN_IF_ERROR(accepted);
-  SL_RETURN_IF_ERROR(finished);
+  SL_RETURN_IF_ERROR(ReceiveChunks(
+      [&](const common::v1::FileChunk& chunk) {
+        return receiver.Accept(chunk);
+      },
+      cancellation, context, reader, connection, response));
   return receiver.Finish();
 }
 
@@ -206,16 +220,15 @@ class GrpcRemote final : public Remote {
     return response.model();
   }
 
-  absl::Status DownloadModel(const std::string& name, const std::string& dir,
+  absl::Status DownloadModel(const registry::v1::Model& model,
+                             const std::string& dir,
                              const Cancellation* cancellation) override {
-    SL_ASSIGN_OR_RETURN(const auto stub, registry_.Stub());
-    const auto context = MakeContext(kTransferTimeoutSeconds);
-    registry::v1::DownloadModelRequest request;
-    request.set_name(name);
-    const auto reader = stub->DownloadModel(context.get(), request);
-    registry::v1::DownloadModelResponse last;
-    return Download(dir, cancellation, context.get(), reader.get(), &registry_,
-                    &last);
+    return FetchFiles(dir, {model.files().begin(), model.files().end()},
+                      [&](const std::vector<common::v1::FileOffset>& wanted,
+                          const OnFileChunk& on_chunk) {
+                        return DownloadParts(model, wanted, cancellation,
+                                             on_chunk);
+                      });
   }
 
   absl::Status StreamExamples(
@@ -239,6 +252,23 @@ class GrpcRemote final : public Remote {
   }
 
  private:
+  absl::Status DownloadParts(const registry::v1::Model& model,
+                             const std::vector<common::v1::FileOffset>& wanted,
+                             const Cancellation* cancellation,
+                             const OnFileChunk& on_chunk) {
+    SL_ASSIGN_OR_RETURN(const auto stub, registry_.Stub());
+    const auto context = MakeContext(kTransferTimeoutSeconds);
+    registry::v1::DownloadModelRequest request;
+    request.set_name(model.name());
+    request.set_digest(model.digest());
+    for (const auto& file : wanted) request.add_paths(file.path());
+    request.mutable_offsets()->Assign(wanted.begin(), wanted.end());
+    const auto reader = stub->DownloadModel(context.get(), request);
+    registry::v1::DownloadModelResponse last;
+    return ReceiveChunks(on_chunk, cancellation, context.get(), reader.get(),
+                         &registry_, &last);
+  }
+
   Connection<WorkerService> worker_;
   Connection<RegistryService> registry_;
   Connection<CuratorService> curator_;

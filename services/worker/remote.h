@@ -45,8 +45,11 @@ class Remote {
 
   virtual absl::StatusOr<registry::v1::Model> GetModel(
       const std::string& name) = 0;
-  // Files of the model into `dir`, which exists.
-  virtual absl::Status DownloadModel(const std::string& name,
+  // Makes `dir` hold the files of the model as GetModel listed them, going on
+  // with what an earlier call left there. As FetchFiles in
+  // common/rpc/file_fetch.h; kFailedPrecondition when the name stands for other
+  // content by now.
+  virtual absl::Status DownloadModel(const registry::v1::Model& model,
                                      const std::string& dir,
                                      const Cancellation* cancellation) = 0;
   // Calls `on_example` for each example, in order.

@@ -161,7 +161,8 @@ absl::StatusOr<std::map<std::string, std::string>> ClusterTest::Export(
     const std::string& adapter) {
   const std::string directory = Scratch("export-" + adapter);
   SL_RETURN_IF_ERROR(
-      cluster_->CliJson({"model", "export", adapter, directory}).status());
+      cluster_->CliJson({"model", "export", adapter, "--output", directory})
+          .status());
   SL_ASSIGN_OR_RETURN(const auto files, ListFilesRecursive(directory));
   std::map<std::string, std::string> content;
   for (const std::string& file : files) {

@@ -70,8 +70,8 @@ TEST_F(MainJobTest, CurateTuneEvaluateServeExport) {
   EXPECT_TRUE(after < before) << after << " against " << before;
 
   // The merged model is the adapter's equal up to its bf16 rounding.
-  ASSERT_THAT(cluster_->CliJson(
-                  {"model", "export", "tuned", "--merged", Scratch("merged")}),
+  ASSERT_THAT(cluster_->CliJson({"model", "export", "tuned", "--format",
+                                 "merged", "--output", Scratch("merged")}),
               IsOk());
   ASSERT_THAT(
       cluster_->CliJson({"model", "import", "merged", Scratch("merged")}),

@@ -240,9 +240,10 @@ TEST_F(ProtoStyleTest, WhatNoRequestHoldsIsOutputOnly) {
 
 TEST_F(ProtoStyleTest, MutatingRpcsCarryARequestId) {
   const std::set<std::string> mutating = {
-      "ImportModel",       "DeleteModel",       "ImportAdapter",
-      "DeleteAdapter",     "ImportSource",      "Curate",
-      "CreateTrainingJob", "CancelTrainingJob", "DeleteTrainingJob"};
+      "ImportModel",       "ImportModelFromPath",   "DeleteModel",
+      "ImportAdapter",     "ImportAdapterFromPath", "DeleteAdapter",
+      "MergeAdapter",      "ImportSource",          "Curate",
+      "CreateTrainingJob", "CancelTrainingJob",     "DeleteTrainingJob"};
   std::set<std::string> seen;
   ForEachService([&](const ServiceDescriptor* service) {
     for (int i = 0; i < service->method_count(); ++i) {

@@ -66,6 +66,7 @@ TEST_F(AppTest, EveryCommandHasAnExample) {
       {"dataset", "export"},
       {"model", "import"},
       {"model", "list"},
+      {"model", "show"},
       {"model", "export"},
       {"train", "submit"},
       {"train", "list"},

@@ -105,6 +105,8 @@ void ClusterTest::SetUp() {
   curator_server_->SetServing(true);
   trainer::TrainerOptions options;
   options.data_dir = JoinPath(dir_->path(), "trainer");
+  options.import_root = JoinPath(dir_->path(), "imports");
+  ASSERT_OK(MakeDirs(options.import_root));
   options.curator_address = [this] { return curator_address(); };
   options.metrics = metrics_.get();
   options.executor = executor_.get();

@@ -74,9 +74,15 @@ TEST_F(JobManagerTest, RunsFromQueuedToSucceeded) {
   EXPECT_EQ(Metric("sinklora_trainer_jobs", {{"state", "succeeded"}}), 1);
 
   ASSERT_OK_AND_ASSIGN(const auto adapter, registry_->GetAdapter("tuned"));
-  EXPECT_EQ(adapter.source_job(), job.name());
+  EXPECT_EQ(adapter.lineage().job(), job.name());
   EXPECT_EQ(adapter.base_model(), "base");
-  EXPECT_EQ(adapter.dataset_digest(), "d1");
+  EXPECT_EQ(adapter.base_model_digest(), Job(job.name()).base_model_digest());
+  EXPECT_EQ(adapter.lineage().dataset(), "data");
+  EXPECT_EQ(adapter.lineage().dataset_digest(), "d1");
+  // The options as they were resolved, not as they were given.
+  EXPECT_EQ(adapter.lineage().recipe().SerializeAsString(),
+            Job(job.name()).resolved().SerializeAsString());
+  EXPECT_EQ(adapter.lineage().recipe().optimizer().beta1(), 0.9);
   EXPECT_EQ(adapter.context_tokens(), 128);
   EXPECT_EQ(adapter.rope_factor(), 2);
   EXPECT_EQ(adapter.lora_rank(), 2);

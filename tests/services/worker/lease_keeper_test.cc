@@ -99,7 +99,7 @@ class HeartbeatSink final : public Remote {
   absl::StatusOr<registry::v1::Model> GetModel(const std::string&) override {
     return absl::UnimplementedError("");
   }
-  absl::Status DownloadModel(const std::string&, const std::string&,
+  absl::Status DownloadModel(const registry::v1::Model&, const std::string&,
                              const Cancellation*) override {
     return absl::UnimplementedError("");
   }

@@ -9,7 +9,6 @@
 
 #include "common/base/status.h"
 #include "common/rpc/channel.h"
-#include "common/rpc/file_transfer.h"
 #include "common/rpc/status_translation.h"
 #include "common/weights/model_files.h"
 #include "tests/services/worker/worker_fixture.h"
@@ -62,7 +61,7 @@ TEST_F(WorkerE2eTest, JobRunsToARegisteredAdapter) {
   EXPECT_EQ(adapter.context_tokens(), 128);
   EXPECT_EQ(adapter.rope_factor(), 2);
   EXPECT_EQ(adapter.lora_rank(), 8);
-  EXPECT_EQ(adapter.source_job(), job.name());
+  EXPECT_EQ(adapter.lineage().job(), job.name());
   EXPECT_EQ(
       Metric(*worker_metrics_, "sinklora_worker_tokens_total{worker=\"0\"}"),
       6 * 2 * kContextTokens);
@@ -71,18 +70,23 @@ TEST_F(WorkerE2eTest, JobRunsToARegisteredAdapter) {
              "sinklora_worker_checkpoint_duration_seconds_count{worker=\"0\"}"),
       3);
 
-  // The merged model is a whole Hugging Face directory.
-  ASSERT_OK_AND_ASSIGN(const auto merged, TempDir::Create());
-  FileReceiver receiver(merged->path(), INT64_MAX);
-  const auto context = MakeContext(kTransferTimeoutSeconds);
-  registry::v1::ExportMergedModelRequest request;
+  // Merged it is a model, and says where it comes from.
+  registry::v1::MergeAdapterRequest request;
   request.set_adapter("tuned");
-  const auto reader = registry_->ExportMergedModel(context.get(), request);
-  registry::v1::ExportMergedModelResponse response;
-  while (reader->Read(&response)) ASSERT_OK(receiver.Accept(response.chunk()));
-  ASSERT_OK(FromGrpc(reader->Finish()));
-  ASSERT_OK_AND_ASSIGN(const auto files, ModelFiles::Open(merged->path()));
-  EXPECT_EQ(files->config().context_tokens(), 128);
+  request.set_model_name("merged");
+  request.set_request_id("merge");
+  registry::v1::MergeAdapterResponse response;
+  const auto context = MakeContext(kTransferTimeoutSeconds);
+  ASSERT_OK(
+      FromGrpc(registry_->MergeAdapter(context.get(), request, &response)));
+  const registry::v1::Model& merged = response.model();
+  EXPECT_EQ(merged.architecture().context_tokens(), 128);
+  EXPECT_EQ(merged.base_model(), "base");
+  EXPECT_EQ(merged.lineage().adapter_digest(), adapter.digest());
+  EXPECT_EQ(merged.lineage().job(), job.name());
+  EXPECT_EQ(merged.lineage().recipe().steps(), 6);
+  EXPECT_LE(merged.lineage().merge_check().max_relative_logit_difference(),
+            merged.lineage().merge_check().relative_logit_bound());
 }
 
 TEST_F(WorkerE2eTest, FullParameterJobRegistersAModel) {
@@ -97,7 +101,7 @@ TEST_F(WorkerE2eTest, FullParameterJobRegistersAModel) {
   registry::v1::GetModelResponse response;
   const auto context = MakeContext(kUnaryTimeoutSeconds);
   ASSERT_OK(FromGrpc(registry_->GetModel(context.get(), request, &response)));
-  EXPECT_EQ(response.model().source_job(), job.name());
+  EXPECT_EQ(response.model().lineage().job(), job.name());
   EXPECT_EQ(response.model().architecture().context_tokens(), 128);
 }
 

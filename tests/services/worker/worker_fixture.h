@@ -70,9 +70,10 @@ class HookedRemote final : public worker::Remote {
       const std::string& name) override {
     return remote_->GetModel(name);
   }
-  absl::Status DownloadModel(const std::string& name, const std::string& dir,
+  absl::Status DownloadModel(const registry::v1::Model& model,
+                             const std::string& dir,
                              const Cancellation* cancellation) override {
-    return remote_->DownloadModel(name, dir, cancellation);
+    return remote_->DownloadModel(model, dir, cancellation);
   }
   absl::Status StreamExamples(
       const curator::v1::StreamExamplesRequest& request,
