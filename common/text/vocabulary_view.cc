@@ -186,8 +186,6 @@ absl::StatusOr<VocabularyView> ReadVocabularyView(
   view.padding_id = ids.padding;
   view.add_bos = ids.bos.has_value() && *ids.adds_bos;
   view.add_eos = ids.eos.has_value() && *ids.adds_eos;
-  SL_ASSIGN_OR_RETURN(const auto chat_template, ReadChatTemplate(directory));
-  view.chat_template = chat_template.value_or("");
   return view;
 }
 
