@@ -24,7 +24,7 @@ struct StandaloneOptions {
   // Required; made when absent.
   std::string data_dir;
   // Directory that clients may import models from by path; empty: none.
-  std::string import_root;
+  std::string import_root = {};
   // Loopback host:port; port 0 picks a free one.
   std::string listen = "127.0.0.1:7070";
   std::string metrics_listen = "127.0.0.1:9464";

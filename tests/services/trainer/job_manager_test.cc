@@ -406,7 +406,7 @@ TEST_F(JobManagerTest, NobodyTakesTheOutputNameOfAnActiveJob) {
   EXPECT_OK(ImportModel("tuned", NextRequestId(), *StageModel(2)));
   ASSERT_OK(Finish(Lease(), v1::JOB_STATE_SUCCEEDED));
   ASSERT_OK_AND_ASSIGN(const auto adapter, registry_->GetAdapter("tuned"));
-  EXPECT_EQ(adapter.source_job(), job.name());
+  EXPECT_EQ(adapter.lineage().job(), job.name());
 
   // A job that ended without a result gives the name back.
   const auto cancelled = Submit("other");
