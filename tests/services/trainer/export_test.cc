@@ -288,7 +288,37 @@ TEST_F(ExportTest, AnExportThatIsCutGoesOn) {
       RunCli(proxy->address(), {"model", "export", "big-lora", "--format",
                                 "split", "--output", Path("cut")});
   EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(proxy->cuts(), 1);
+  EXPECT_LT(proxy->passed_bytes(), int64_t{11} << 20);  // not 8 MiB again
   ASSERT_OK(ModelFiles::Open(Path("cut/base")));
+}
+
+TEST_F(ExportTest, AFullDiskIsSaidAndLeavesNothing) {
+  ASSERT_EQ(
+      Export({"base", "--format", "gguf", "--output", Path("gguf")}).exit_code,
+      0);
+  ASSERT_OK(WriteTinyModel(Path("imports/tiny"), {}));
+  disk_full_ = true;
+  const std::vector<std::vector<std::string>> commands = {
+      {"export", "lora", "--format", "merged", "--output", Path("x")},
+      {"export", "lora", "--format", "split", "--output", Path("x")},
+      {"export", "base", "--format", "gguf", "--output", Path("x")},
+      {"export", "lora", "--format", "merged", "--register-as", "x"},
+      {"import", "x", Path("gguf/base-bf16.gguf")},
+      {"import", "x", "tiny", "--server-path"}};
+  for (std::vector<std::string> command : commands) {
+    command.insert(command.begin(), "model");
+    const CliRun run = Cli(command);
+    EXPECT_EQ(run.exit_code, cli::kExitUnavailable) << run.err;
+    EXPECT_THAT(run.err, HasSubstr("STORAGE_LOW"));
+    EXPECT_EQ(CountEntries("staging"), 0);
+  }
+  EXPECT_EQ(CountEntries("models"), 1);
+  EXPECT_FALSE(FileExists(Path("x")));
+  disk_full_ = false;
+  EXPECT_EQ(
+      Export({"lora", "--format", "merged", "--output", Path("x")}).exit_code,
+      0);
 }
 
 TEST_F(ExportTest, RequestsThatMakeNoSenseAreRefusedByName) {
