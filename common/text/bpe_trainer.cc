@@ -50,18 +50,16 @@ absl::StatusOr<StringViewMap<int64_t>> CountWords(
     const std::vector<std::string>& texts) {
   SL_ASSIGN_OR_RETURN(const auto split, SplitRegex::Create(kGpt2Regex));
   StringViewMap<int64_t> counts;
-  std::vector<std::string_view> pieces;
   for (size_t i = 0; i < texts.size(); ++i) {
     const size_t invalid = FindInvalidUtf8(texts[i]);
     if (invalid != std::string_view::npos) {
       return absl::InvalidArgumentError(
           fmt::format("text {} is not valid UTF-8 at offset {}", i, invalid));
     }
-    pieces.clear();
-    SL_RETURN_IF_ERROR(split->Split(texts[i], &pieces));
-    for (std::string_view piece : pieces) {
+    SL_RETURN_IF_ERROR(split->Split(texts[i], [&](std::string_view piece) {
       if (piece.size() <= kMaxWordBytes) ++counts[piece];
-    }
+      return absl::OkStatus();
+    }));
   }
   return counts;
 }

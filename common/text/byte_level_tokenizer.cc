@@ -35,23 +35,23 @@ absl::Status ByteLevelTokenizer::EncodeNormalized(
     prefixed += text;
     text = prefixed;
   }
-  std::vector<std::string_view> pieces = {text};
-  for (const auto& split : splits_) {
-    std::vector<std::string_view> finer;
-    for (std::string_view piece : pieces) {
-      SL_RETURN_IF_ERROR(split->Split(piece, &finer));
-    }
-    pieces = std::move(finer);
-  }
   WordCache cache(ids);
   MergeTable::Scratch scratch;
   std::vector<int32_t> symbols;
-  for (std::string_view piece : pieces) {
-    if (cache.AppendKnown(piece)) continue;
-    EncodeWord(piece, &scratch, &symbols);
-    cache.AppendNew(piece, symbols);
-  }
-  return absl::OkStatus();
+  return Split(text, 0, [&](std::string_view word) {
+    if (cache.AppendKnown(word)) return absl::OkStatus();
+    EncodeWord(word, &scratch, &symbols);
+    cache.AppendNew(word, symbols);
+    return absl::OkStatus();
+  });
+}
+
+absl::Status ByteLevelTokenizer::Split(std::string_view text, size_t first,
+                                       SplitRegex::Consume consume) const {
+  if (first == splits_.size()) return consume(text);
+  return splits_[first]->Split(text, [&](std::string_view piece) {
+    return Split(piece, first + 1, consume);
+  });
 }
 
 void ByteLevelTokenizer::EncodeWord(std::string_view word,

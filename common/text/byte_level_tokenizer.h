@@ -49,6 +49,9 @@ class ByteLevelTokenizer : public VocabTokenizer {
                                 std::vector<int32_t>* ids) const override;
 
  private:
+  // The pieces that the splits from `first` on make of `text`.
+  absl::Status Split(std::string_view text, size_t first,
+                     SplitRegex::Consume consume) const;
   void EncodeWord(std::string_view word, MergeTable::Scratch* scratch,
                   std::vector<int32_t>* symbols) const;
 

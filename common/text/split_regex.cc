@@ -127,8 +127,7 @@ absl::StatusOr<std::unique_ptr<SplitRegex>> SplitRegex::Create(
   return std::unique_ptr<SplitRegex>(new SplitRegex(std::move(code)));
 }
 
-absl::Status SplitRegex::Split(std::string_view text,
-                               std::vector<std::string_view>* pieces) const {
+absl::Status SplitRegex::Split(std::string_view text, Consume consume) const {
   const std::unique_ptr<pcre2_match_data, MatchDataDeleter> match(
       pcre2_match_data_create(1, nullptr));
   if (match == nullptr) {
@@ -136,7 +135,7 @@ absl::Status SplitRegex::Split(std::string_view text,
   }
   const PCRE2_SIZE* const range = pcre2_get_ovector_pointer(match.get());
   const auto subject = reinterpret_cast<PCRE2_SPTR>(text.data());
-  size_t done = 0;    // everything before it is in `pieces`
+  size_t done = 0;    // everything before it is consumed
   size_t search = 0;  // where the next match is looked for
   while (search < text.size()) {
     // The caller checked the text; checking again at each match would make
@@ -158,12 +157,15 @@ absl::Status SplitRegex::Split(std::string_view text,
       while (search < text.size() && (text[search] & 0xC0) == 0x80) ++search;
       continue;
     }
-    if (range[0] > done) pieces->push_back(text.substr(done, range[0] - done));
-    pieces->push_back(text.substr(range[0], range[1] - range[0]));
-    done = search = range[1];
+    const size_t begin = range[0];
+    const size_t end = range[1];
+    if (begin > done) {
+      SL_RETURN_IF_ERROR(consume(text.substr(done, begin - done)));
+    }
+    SL_RETURN_IF_ERROR(consume(text.substr(begin, end - begin)));
+    done = search = end;
   }
-  if (done < text.size()) pieces->push_back(text.substr(done));
-  return absl::OkStatus();
+  return done < text.size() ? consume(text.substr(done)) : absl::OkStatus();
 }
 
 }  // namespace sinklora

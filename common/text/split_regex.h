@@ -10,8 +10,8 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
@@ -31,11 +31,12 @@ class SplitRegex {
   SplitRegex(const SplitRegex&) = delete;
   SplitRegex& operator=(const SplitRegex&) = delete;
 
-  // Appends the matches and the text between them, in order: together they are
-  // all of `text`. REQUIRES: valid UTF-8. kInvalidArgument when the expression
-  // backtracks beyond PCRE2's limits on this text.
-  absl::Status Split(std::string_view text,
-                     std::vector<std::string_view>* pieces) const;
+  // Calls `consume` with the matches and the text between them, in order:
+  // together they are all of `text`. REQUIRES: valid UTF-8. kInvalidArgument
+  // when the expression backtracks beyond PCRE2's limits on this text; else the
+  // first error of `consume`.
+  using Consume = absl::FunctionRef<absl::Status(std::string_view piece)>;
+  absl::Status Split(std::string_view text, Consume consume) const;
 
  private:
   struct Code;

@@ -32,11 +32,16 @@ class WordCache {
     return true;
   }
   void AppendNew(std::string_view word, const std::vector<int32_t>& word_ids) {
-    ranges_[word] = {ids_->size(), word_ids.size()};
+    if (ranges_.size() < kMaxWords) {
+      ranges_[word] = {ids_->size(), word_ids.size()};
+    }
     ids_->insert(ids_->end(), word_ids.begin(), word_ids.end());
   }
 
  private:
+  // More than a language has in use; bounds the memory for other texts.
+  static constexpr size_t kMaxWords = size_t{1} << 18;
+
   struct Range {
     size_t begin;
     size_t count;

@@ -7,7 +7,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/../../deploy/common.sh"
 # exports: transformers and PEFT load our exports and give our logits.
 # safetensors: the library reads our files, and refuses what we refuse.
 # gguf: gguf-py reads our GGUF files; llama.cpp, where it is installed, runs them to our logits.
-SECTIONS=(exports safetensors gguf)
+# tokenizers: encoding speed on real books beside tokenizers and SentencePiece; the ids are compared in the default tests.
+SECTIONS=(exports safetensors gguf tokenizers)
 
 usage() {
   cat <<TXT
@@ -60,6 +61,11 @@ run_exports() {
 run_safetensors() {
   build "$preset" safetensors_tool
   "$PYTHON" "$PARITY_DIR/check_safetensors.py" --tool "$(tool safetensors_tool)" --work "$WORK_DIR/safetensors"
+}
+
+run_tokenizers() {
+  build "$preset" tokenizer_bench
+  "$PYTHON" "$PARITY_DIR/bench_tokenizers.py" "$(tool tokenizer_bench)" "${SINKLORA_SHARED_DIR:-$SOURCE_DIR/../shared}"
 }
 
 # llama.cpp itself is run when the environment has the package llama-cpp-python, which takes long to build, and its
