@@ -109,6 +109,7 @@ class Backend {
   virtual Status AdamW(const AdamWParams& p) = 0;
   virtual Status SumSquares(const SumSquaresParams& p) = 0;
   virtual Status Scale(const ScaleParams& p) = 0;
+  virtual Status ScaleColumns(const ScaleColumnsParams& p) = 0;
   virtual Status Add(const AddParams& p) = 0;
   virtual Status Cast(const CastParams& p) = 0;
   virtual Status CacheWrite(const CacheWriteParams& p) = 0;

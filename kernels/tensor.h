@@ -7,6 +7,7 @@
 #define SINKLORA_KERNELS_TENSOR_H_
 
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <initializer_list>
 #include <type_traits>
@@ -20,8 +21,19 @@ constexpr int64_t SizeOf(DType dtype) { return dtype == DType::kBF16 ? 2 : 4; }
 // bfloat16 stored as its 16 bits; conversion rounds to nearest even and keeps
 // NaN a NaN.
 using bf16_t = uint16_t;
-bf16_t ToBf16(float value);
-float FromBf16(bf16_t value);
+
+inline bf16_t ToBf16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  // Rounding could carry a NaN payload into Inf, so NaNs are cut and quieted.
+  const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
+  const uint32_t round_to_even = 0x7fffu + ((bits >> 16) & 1u);
+  return static_cast<bf16_t>(is_nan ? (bits >> 16) | 0x0040u
+                                    : (bits + round_to_even) >> 16);
+}
+
+inline float FromBf16(bf16_t value) {
+  return std::bit_cast<float>(static_cast<uint32_t>(value) << 16);
+}
 
 constexpr int kMaxRank = 4;
 

@@ -43,8 +43,8 @@ class ServedModel {
   // `adapter` may be null; `context_tokens` 0 takes the adapter's, or the
   // base's own. A longer context than that scales RoPE further, as its kind
   // defines it; kInvalidArgument when it does not (RopeFactorFor). Applies LoRA
-  // as base product + low-rank product; tuned embedding and norms replace the
-  // base's.
+  // as base product + low-rank product, DoRA by rescaling their sum; tuned
+  // embedding, norms and head replace the base's.
   static absl::StatusOr<std::shared_ptr<ServedModel>> Create(
       std::shared_ptr<BaseWeights> weights, const PeftAdapter* adapter,
       int64_t context_tokens);

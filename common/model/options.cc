@@ -138,6 +138,11 @@ double LearningRate(const OptimizerOptions& options, int64_t step,
              (1.0 + std::cos(std::numbers::pi * progress));
 }
 
+double LoraScale(const LoraOptions& options) {
+  const auto rank = static_cast<double>(options.rank);
+  return options.lora_alpha / (options.use_rslora ? std::sqrt(rank) : rank);
+}
+
 absl::StatusOr<double> RopeFactorFor(const LlamaConfig& base,
                                      int64_t context_tokens) {
   return RopeFactorFor(base, base.context_tokens(), base.rope_factor,

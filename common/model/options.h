@@ -49,6 +49,7 @@ int64_t GroupSize(const AttentionOptions& options, int64_t example_tokens);
 struct LoraOptions {
   int64_t rank = 8;
   double lora_alpha = 16;
+  bool use_rslora = false;  // scale = lora_alpha / sqrt(rank), not / rank
   std::vector<std::string> target_modules = {"q_proj", "k_proj", "v_proj",
                                              "o_proj"};
   bool freeze_embedding_and_norms = false;
@@ -87,6 +88,8 @@ struct TrainingOptions {
       kernels::DType::kF32;  // of frozen weights and matrix products
 };
 absl::Status Validate(const TrainingOptions& options, const LlamaConfig& base);
+// What the low-rank product is multiplied with.
+double LoraScale(const LoraOptions& options);
 // RoPE factor for serving or tuning `base` at `context_tokens`: the base's own
 // when the context is not longer, else that times how much longer it is, for
 // the base's own kind of scaling. kInvalidArgument naming the reason when that

@@ -47,57 +47,23 @@ absl::StatusOr<std::shared_ptr<ServedModel>> ServedModel::Create(
 
 namespace internal {
 
-absl::Status ServedModelImpl::LoadAdapter(const PeftAdapter& adapter) {
-  kernels::Backend* backend = base_->backend();
-  const auto upload = [&](const HostTensor& host, kernels::DType dtype,
-                          DeviceTensor* out) -> absl::Status {
-    SL_ASSIGN_OR_RETURN(*out, DeviceTensor::Create(backend, dtype, host.shape));
-    extra_bytes_ += out->size_bytes();
-    return Upload(backend, host.values, out->view());
-  };
-  for (const auto& [name, host] : adapter.full) {
-    SL_RETURN_IF_ERROR(upload(
-        host, IsVector(name) ? kernels::DType::kF32 : base_->matrix_dtype(),
-        &replaced_[name]));
-  }
-  for (const auto& [module, a] : adapter.lora_a) {
-    const auto b = adapter.lora_b.find(module);
-    if (b == adapter.lora_b.end()) {
-      return absl::InvalidArgumentError(
-          fmt::format("adapter: {} has lora_A but no lora_B", module));
-    }
-    Lora& lora = lora_[module];
-    SL_RETURN_IF_ERROR(upload(a, kernels::DType::kF32, &lora.a));
-    SL_RETURN_IF_ERROR(upload(b->second, kernels::DType::kF32, &lora.b));
-  }
-  lora_scale_ = static_cast<float>(adapter.lora_alpha /
-                                   static_cast<double>(adapter.rank));
-  return absl::OkStatus();
-}
-
 absl::Status ServedModelImpl::Init(const PeftAdapter* adapter) {
   const LlamaConfig& config = base_->config();
   SL_ASSIGN_OR_RETURN(rope_, RopeTables::Create(base_->backend(), config,
                                                 rope_factor_, context_tokens_));
   extra_bytes_ =
       RopeTables::SizeBytes(config, context_tokens_, context_tokens_);
-  if (adapter != nullptr) SL_RETURN_IF_ERROR(LoadAdapter(*adapter));
-  WeightSource source;
-  source.value = [this](const std::string& name) -> kernels::ConstTensorView {
-    const auto it = replaced_.find(name);
-    return it != replaced_.end() ? it->second.view()
-                                 : base_->tensor(name).view();
+  const BaseTensorFinder base = [this](const std::string& name) {
+    return kernels::ConstTensorView(base_->tensor(name).view());
   };
-  source.product = source.value;
-  source.gradient = [](const std::string&) { return kernels::TensorView(); };
-  source.lora = [this](const std::string& module, LinearWeights* w) {
-    const auto it = lora_.find(module);
-    if (it == lora_.end()) return;
-    w->lora_a = it->second.a.view();
-    w->lora_b = it->second.b.view();
-    w->lora_scale = lora_scale_;
-  };
-  weights_ = BindWeights(config, source);
+  if (adapter != nullptr) {
+    SL_ASSIGN_OR_RETURN(adapter_,
+                        AdapterWeights::Load(base_->backend(), *adapter,
+                                             base_->matrix_dtype(), "", base));
+  }
+  extra_bytes_ += adapter_.size_bytes();
+  weights_ = BindWeights(config, adapter_.Bind(base));
+  adapter_.BindHead(config, base, &weights_);
   return absl::OkStatus();
 }
 

@@ -3,6 +3,7 @@
 
 #include "common/base/files.h"
 #include "common/base/status.h"
+#include "common/weights/model_directory.h"
 
 namespace sinklora {
 namespace {
@@ -17,10 +18,10 @@ constexpr const char* kCarriedFiles[] = {
 
 absl::Status CopyCarriedFiles(const std::string& from, const std::string& to) {
   for (const char* file : kCarriedFiles) {
-    const std::string source = JoinPath(from, file);
-    if (!FileExists(source)) continue;
-    SL_ASSIGN_OR_RETURN(const std::string content, ReadFile(source));
-    SL_RETURN_IF_ERROR(WriteFileAtomic(JoinPath(to, file), content));
+    const auto content = ReadModelFile(from, file);
+    if (absl::IsNotFound(content.status())) continue;
+    SL_RETURN_IF_ERROR(content.status());
+    SL_RETURN_IF_ERROR(WriteFileAtomic(JoinPath(to, file), *content));
   }
   return absl::OkStatus();
 }

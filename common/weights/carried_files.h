@@ -14,7 +14,8 @@
 
 namespace sinklora {
 
-// Copies those of them that `from` has into the existing directory `to`.
+// Copies those of them that `from` has into the existing directory `to`. Links
+// by the rules of ResolveModelFile: one out of `from` is an error.
 absl::Status CopyCarriedFiles(const std::string& from, const std::string& to);
 
 }  // namespace sinklora

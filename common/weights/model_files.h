@@ -40,6 +40,9 @@ class ModelFiles {
   // kNotFound otherwise.
   absl::StatusOr<StoredTensor> tensor(const std::string& name) const;
   std::vector<std::string> tensor_names() const;
+  // Reads all weights. kInvalidArgument naming every tensor that has a NaN or
+  // an infinity, with the place of its first.
+  absl::Status CheckFinite() const;
 
  private:
   ModelFiles() = default;

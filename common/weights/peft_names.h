@@ -9,44 +9,48 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "common/weights/llama_config.h"
-#include "common/weights/peft_adapter.h"
+#include "common/weights/peft_config.h"
 
 namespace sinklora {
 
 inline constexpr char kAdapterConfigFile[] = "adapter_config.json";
 inline constexpr char kAdapterModelFile[] = "adapter_model.safetensors";
-// Keys of our own: in adapter_config.json, where PEFT ignores them, and in the
-// metadata of the tensors.
-inline constexpr char kContextTokensKey[] = "sinklora_context_tokens";
-inline constexpr char kRopeFactorKey[] = "sinklora_rope_factor";
+// LongLoRA's file of fully tuned tensors.
+inline constexpr char kTrainableParamsFile[] = "trainable_params.safetensors";
 
 // q_proj ... down_proj.
 const std::vector<std::string>& LoraTargetModules();
-// embed_tokens, the norms, lm_head: what `full` may hold, in the order in which
-// modules_to_save lists them.
-const std::vector<std::string>& SavedModules();
 
-// "q_proj" of "model.layers.0.self_attn.q_proj[.weight]".
-std::string ModuleOf(const std::string& tensor_name);
+// "model.norm" of "model.norm.weight" (also of a bias).
+std::string ModuleOfTensor(const std::string& tensor);
 
 // Names in adapter_model.safetensors. `module` is a key of PeftAdapter::lora_a,
 // `tensor` one of PeftAdapter::full.
 std::string LoraAName(const std::string& module);
 std::string LoraBName(const std::string& module);
+std::string LoraMagnitudeName(const std::string& module);
 std::string FullName(const std::string& tensor);
 
-// Shapes of the base by tensor name.
+// Shapes of the base by tensor name; lm_head.weight is there for a tied base,
+// too.
 std::map<std::string, std::vector<int64_t>> BaseShapes(const LlamaConfig& base);
 
-// Checks names and shapes of `adapter` against its base and itself: every
-// target in every layer has A and B, `full` tensors are embedding, norms or
-// head, all values are finite. kInvalidArgument names the tensor.
-absl::Status CheckAdapter(const PeftAdapter& adapter, const LlamaConfig& base);
+// What a configuration names in a base.
+struct PeftTargets {
+  std::map<std::string, int64_t> lora;  // module -> rank
+  std::set<std::string> full;           // tensors of modules_to_save
+};
+// kInvalidArgument naming the key, when it selects something that LoRA cannot
+// be applied to here (embedding, head, norms, whole blocks), nothing at all, or
+// a module both for LoRA and as a whole.
+absl::StatusOr<PeftTargets> ResolveTargets(const PeftConfig& config,
+                                           const LlamaConfig& base);
 
 }  // namespace sinklora
 

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cmath>
-#include <set>
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "common/base/files.h"
 #include "common/base/status.h"
-#include "common/text/json.h"
 #include "common/weights/file_dtype.h"
 #include "common/weights/peft_adapter.h"
 #include "common/weights/peft_names.h"
@@ -16,84 +14,30 @@
 namespace sinklora {
 namespace {
 
-using nlohmann::json;
+// Where a tensor of the files goes.
+struct Place {
+  std::map<std::string, HostTensor>* group;
+  std::string key;
+};
+using Places = std::map<std::string, Place>;
 
-absl::Status Unsupported(const std::string& what, const char* key,
-                         const json& value) {
-  return absl::InvalidArgumentError(
-      fmt::format("{}: {} {} is not supported", what, key, JsonExcerpt(value)));
+// The two files that hold tensors, and what torch calls them.
+absl::Status RefusePickle(const std::string& directory, const char* pickle,
+                          const char* safetensors) {
+  if (!FileExists(JoinPath(directory, pickle)) ||
+      FileExists(JoinPath(directory, safetensors))) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(fmt::format(
+      "{} is a torch pickle, which runs code when it is read and is refused; "
+      "convert it where it was made: safetensors.torch.save_file(torch.load("
+      "'{}', weights_only=True), '{}')",
+      JoinPath(directory, pickle), pickle, safetensors));
 }
 
-// Fields that change the mathematics: absent, null or neutral, or refused.
-absl::Status CheckNeutral(const json& config, const std::string& what) {
-  for (const char* key : {"use_dora", "use_rslora", "fan_in_fan_out",
-                          "lora_bias", "use_qalora"}) {
-    SL_ASSIGN_OR_RETURN(const auto value, GetBool(config, key, what));
-    if (value.value_or(false)) return Unsupported(what, key, true);
-  }
-  for (const char* key :
-       {"rank_pattern", "alpha_pattern", "layers_to_transform",
-        "layer_replication", "trainable_token_indices", "target_parameters",
-        "exclude_modules"}) {
-    const json* value = FindField(config, key);
-    if (value != nullptr && !value->empty()) {
-      return Unsupported(what, key, *value);
-    }
-  }
-  SL_ASSIGN_OR_RETURN(const auto type, GetString(config, "peft_type", what));
-  if (type != "LORA") {
-    return Unsupported(what, "peft_type", type ? json(*type) : json());
-  }
-  SL_ASSIGN_OR_RETURN(const auto bias, GetString(config, "bias", what));
-  if (bias.value_or("none") != "none") return Unsupported(what, "bias", *bias);
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::vector<std::string>> GetStringList(
-    const json& config, const char* key, const std::string& what) {
-  std::vector<std::string> list;
-  const json* value = FindField(config, key);
-  if (value == nullptr) return list;
-  // A lone string is a regular expression in PEFT.
-  bool ok = value->is_array();
-  for (size_t i = 0; ok && i < value->size(); ++i) {
-    ok = (*value)[i].is_string();
-    if (ok) list.push_back((*value)[i].get<std::string>());
-  }
-  if (!ok) return Unsupported(what, key, *value);
-  return list;
-}
-
-absl::StatusOr<PeftAdapter> ParseConfig(const std::string& path) {
+absl::StatusOr<PeftConfig> ReadConfig(const std::string& path) {
   SL_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
-  SL_ASSIGN_OR_RETURN(const json config, ParseJsonObject(text, path));
-  SL_RETURN_IF_ERROR(CheckNeutral(config, path));
-  PeftAdapter adapter;
-  SL_ASSIGN_OR_RETURN(const auto base,
-                      GetString(config, "base_model_name_or_path", path));
-  adapter.base_model = base.value_or("");
-  // What is absent has PEFT's defaults.
-  SL_ASSIGN_OR_RETURN(const auto rank, GetInt(config, "r", 1, 65536, path));
-  adapter.rank = rank.value_or(8);
-  SL_ASSIGN_OR_RETURN(const auto alpha, GetNumber(config, "lora_alpha", path));
-  adapter.lora_alpha = alpha.value_or(8);
-  SL_ASSIGN_OR_RETURN(adapter.target_modules,
-                      GetStringList(config, "target_modules", path));
-  SL_ASSIGN_OR_RETURN(const auto saved,
-                      GetStringList(config, "modules_to_save", path));
-  const std::set<std::string> known(SavedModules().begin(),
-                                    SavedModules().end());
-  for (const std::string& module : saved) {
-    if (!known.contains(module)) {
-      return Unsupported(path, "modules_to_save", module);
-    }
-  }
-  SL_ASSIGN_OR_RETURN(const auto context,
-                      GetInt(config, kContextTokensKey, 0, INT64_MAX, path));
-  adapter.context_tokens = context.value_or(0);
-  SL_ASSIGN_OR_RETURN(const auto rope, GetNumber(config, kRopeFactorKey, path));
-  adapter.rope_factor = rope.value_or(1.0);
-  return adapter;
+  return ParsePeftConfig(text, path);
 }
 
 // Context and factor of the tensors' metadata, for a file that lost its
@@ -127,35 +71,90 @@ absl::Status ApplyMetadata(const std::map<std::string, std::string>& metadata,
   return absl::OkStatus();
 }
 
-absl::StatusOr<HostTensor> ToHost(const StoredTensor& tensor,
-                                  const std::string& what) {
-  auto values = ToF32(tensor);
-  if (!values.ok()) return Annotate(values.status(), what);
-  return HostTensor{tensor.shape, *std::move(values)};
+Places AdapterPlaces(const LlamaConfig& base, PeftAdapter* adapter) {
+  Places places;
+  for (const auto& [name, shape] : BaseShapes(base)) {
+    const std::string module = ModuleOfTensor(name);
+    places[LoraAName(module)] = {&adapter->lora_a, module};
+    places[LoraBName(module)] = {&adapter->lora_b, module};
+    places[LoraMagnitudeName(module)] = {&adapter->lora_magnitude, module};
+    places[FullName(name)] = {&adapter->full, name};
+  }
+  return places;
+}
+
+Places TrainableParamsPlaces(const LlamaConfig& base, PeftAdapter* adapter) {
+  Places places;
+  for (const auto& [name, shape] : BaseShapes(base)) {
+    places[name] = {&adapter->full, name};
+  }
+  return places;
+}
+
+// Rows that the base has no tokens for are cut off, up to the limit.
+void DropExtraRows(const LlamaConfig& base, const std::string& name,
+                   HostTensor* tensor, PeftAdapter* adapter) {
+  if (name != "model.embed_tokens.weight" && name != "lm_head.weight") return;
+  if (tensor->shape.size() != 2 || tensor->shape[1] != base.hidden_size) return;
+  const int64_t extra = tensor->shape[0] - base.vocab_size;
+  if (extra < 1 || extra > kMaxDroppedVocabRows) return;
+  const size_t row_bytes =
+      tensor->bytes.size() / static_cast<size_t>(tensor->shape[0]);
+  tensor->shape[0] = base.vocab_size;
+  tensor->bytes.resize(row_bytes * static_cast<size_t>(base.vocab_size));
+  adapter->dropped_vocab_rows = std::max(adapter->dropped_vocab_rows, extra);
 }
 
 absl::Status ReadTensors(const SafetensorsFile& file, const std::string& path,
-                         const LlamaConfig& base, PeftAdapter* adapter) {
-  struct Place {
-    std::map<std::string, HostTensor>* half;
-    std::string key;
-  };
-  std::map<std::string, Place> places;
-  for (const auto& [name, shape] : BaseShapes(base)) {
-    const std::string module = name.substr(0, name.size() - 7);  // ".weight"
-    places[LoraAName(module)] = {&adapter->lora_a, module};
-    places[LoraBName(module)] = {&adapter->lora_b, module};
-    places[FullName(name)] = {&adapter->full, name};
-  }
+                         const LlamaConfig& base, const Places& places,
+                         PeftAdapter* adapter) {
   for (const auto& [name, stored] : file.tensors()) {
     const auto place = places.find(name);
     if (place == places.end()) {
       return absl::InvalidArgumentError(fmt::format(
-          "{}: tensor '{}' is not supported or not of the base", path, name));
+          "{}: tensor '{}' is not supported or not of the base ({} layers)",
+          path, name, base.num_layers));
     }
-    SL_ASSIGN_OR_RETURN(
-        (*place->second.half)[place->second.key],
-        ToHost(stored, fmt::format("{}: tensor '{}'", path, name)));
+    if (!IsFloat(stored.dtype)) {
+      return absl::InvalidArgumentError(
+          fmt::format("{}: tensor '{}' is {}, must be F32, F16 or BF16", path,
+                      name, FileDTypeName(stored.dtype)));
+    }
+    const auto [at, added] = place->second.group->insert(
+        {place->second.key, HostTensor::Copy(stored)});
+    if (!added) {
+      return absl::InvalidArgumentError(fmt::format(
+          "{}: tensor '{}' is in {}, too", path, name, kAdapterModelFile));
+    }
+    DropExtraRows(base, at->first, &at->second, adapter);
+  }
+  return absl::OkStatus();
+}
+
+// A file whose configuration does not mention them brings fully tuned tensors
+// all the same: LongLoRA's second file, and the embedding and head that PEFT
+// adds when the vocabulary was resized. The configuration learns of them.
+absl::Status AddModulesToSave(const LlamaConfig& base, PeftAdapter* adapter) {
+  SL_ASSIGN_OR_RETURN(const PeftTargets targets,
+                      ResolveTargets(*adapter, base));
+  for (const auto& [name, tensor] : adapter->full) {
+    if (targets.full.contains(name)) continue;
+    adapter->modules_to_save.push_back(ModuleOfTensor(name));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadTrainableParams(const std::string& path,
+                                 const LlamaConfig& base,
+                                 PeftAdapter* adapter) {
+  SL_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(path));
+  SL_RETURN_IF_ERROR(ReadTensors(
+      *file, path, base, TrainableParamsPlaces(base, adapter), adapter));
+  // LongLoRA trains the parameters in place, so that a tied head moves with the
+  // embedding.
+  const auto embedding = adapter->full.find("model.embed_tokens.weight");
+  if (base.tie_word_embeddings && embedding != adapter->full.end()) {
+    adapter->full.insert({"lm_head.weight", embedding->second});
   }
   return absl::OkStatus();
 }
@@ -164,13 +163,24 @@ absl::Status ReadTensors(const SafetensorsFile& file, const std::string& path,
 
 absl::StatusOr<PeftAdapter> ReadPeftAdapter(const std::string& directory,
                                             const LlamaConfig& base) {
-  SL_ASSIGN_OR_RETURN(PeftAdapter adapter,
-                      ParseConfig(JoinPath(directory, kAdapterConfigFile)));
+  SL_RETURN_IF_ERROR(
+      RefusePickle(directory, "adapter_model.bin", kAdapterModelFile));
+  SL_RETURN_IF_ERROR(
+      RefusePickle(directory, "trainable_params.bin", kTrainableParamsFile));
+  PeftAdapter adapter;
+  SL_ASSIGN_OR_RETURN(static_cast<PeftConfig&>(adapter),
+                      ReadConfig(JoinPath(directory, kAdapterConfigFile)));
   const std::string path = JoinPath(directory, kAdapterModelFile);
   SL_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(path));
   SL_RETURN_IF_ERROR(ApplyMetadata(file->metadata(), path, &adapter));
-  SL_RETURN_IF_ERROR(ReadTensors(*file, path, base, &adapter));
-  const absl::Status checked = CheckAdapter(adapter, base);
+  SL_RETURN_IF_ERROR(
+      ReadTensors(*file, path, base, AdapterPlaces(base, &adapter), &adapter));
+  const std::string trainable = JoinPath(directory, kTrainableParamsFile);
+  if (FileExists(trainable)) {
+    SL_RETURN_IF_ERROR(ReadTrainableParams(trainable, base, &adapter));
+  }
+  absl::Status checked = AddModulesToSave(base, &adapter);
+  if (checked.ok()) checked = CheckAdapter(adapter, base);
   if (!checked.ok()) return Annotate(checked, directory);
   return adapter;
 }

@@ -2,8 +2,8 @@
 #include "common/weights/random_model.h"
 
 #include <cmath>
-#include <deque>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "common/base/files.h"
@@ -12,6 +12,7 @@
 #include "common/weights/llama_config.h"
 #include "common/weights/model_files.h"
 #include "common/weights/safetensors.h"
+#include "common/weights/safetensors_writer.h"
 
 namespace sinklora {
 namespace {
@@ -44,17 +45,24 @@ absl::Status WriteRandomModel(const std::string& directory,
                               std::string_view config_json, uint64_t seed) {
   SL_ASSIGN_OR_RETURN(const LlamaConfig config, ParseLlamaConfig(config_json));
   SL_RETURN_IF_ERROR(MakeDirs(directory));
-  std::deque<TensorBytes> storage;
-  std::map<std::string, StoredTensor> tensors;
-  uint64_t stream = 0;
+  // Each tensor has a stream of its own, by its place in the model.
+  std::vector<TensorSpec> specs;
+  std::map<std::string, uint64_t> streams;
   for (const auto& [name, shape] : LlamaTensors(config)) {
-    const std::vector<float> values = InitialValues(
-        name, shape, config.num_layers, CounterRng(seed, stream++));
-    storage.emplace_back(values.data(), shape, FileDType::kBF16);
-    tensors[name] = storage.back().view();
+    streams[name] = specs.size();
+    specs.push_back({name, FileDType::kBF16, shape});
   }
-  SL_RETURN_IF_ERROR(WriteSafetensors(JoinPath(directory, "model.safetensors"),
-                                      tensors, {{"format", "pt"}}));
+  SL_ASSIGN_OR_RETURN(const auto writer,
+                      ModelWeightsWriter::Create(directory, std::move(specs),
+                                                 {{"format", "pt"}}));
+  for (const TensorSpec& spec : writer->tensors()) {
+    const std::vector<float> values =
+        InitialValues(spec.name, spec.shape, config.num_layers,
+                      CounterRng(seed, streams.at(spec.name)));
+    const TensorBytes bytes(values.data(), spec.shape, spec.dtype);
+    SL_RETURN_IF_ERROR(writer->Append(spec.name, bytes.view().bytes));
+  }
+  SL_RETURN_IF_ERROR(writer->Finish());
   return WriteFileAtomic(JoinPath(directory, "config.json"), config_json);
 }
 

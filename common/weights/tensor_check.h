@@ -13,14 +13,9 @@
 #include "absl/status/statusor.h"
 #include "common/weights/llama_config.h"
 #include "common/weights/safetensors.h"
+#include "common/weights/weight_index.h"
 
 namespace sinklora {
-
-// A tensor with the file it came from, for messages.
-struct FoundTensor {
-  StoredTensor tensor;
-  std::string path;
-};
 
 // The tensors of LlamaTensors(config) by name, out of `found`, a pad row (see
 // ModelFiles::Open) cut off. kInvalidArgument naming every missing tensor, or

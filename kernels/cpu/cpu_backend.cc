@@ -106,6 +106,10 @@ Status CpuBackend::Scale(const ScaleParams& p) {
   return Guarded(p, cpu::Scale, *context_);
 }
 
+Status CpuBackend::ScaleColumns(const ScaleColumnsParams& p) {
+  return Guarded(p, cpu::ScaleColumns, *context_);
+}
+
 Status CpuBackend::Add(const AddParams& p) {
   return Guarded(p, cpu::Add, *context_);
 }

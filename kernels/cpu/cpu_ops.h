@@ -33,6 +33,7 @@ void LinearCrossEntropy(const LinearCrossEntropyParams& p, CpuContext& context);
 void AdamW(const AdamWParams& p, CpuContext& context);
 void SumSquares(const SumSquaresParams& p, CpuContext& context);
 void Scale(const ScaleParams& p, CpuContext& context);
+void ScaleColumns(const ScaleColumnsParams& p, CpuContext& context);
 void Add(const AddParams& p, CpuContext& context);
 void Cast(const CastParams& p, CpuContext& context);
 void CacheWrite(const CacheWriteParams& p, CpuContext& context);

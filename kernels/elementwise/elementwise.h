@@ -21,6 +21,12 @@ struct ScaleParams {
   float factor = 1.0f;
 };
 
+// x[row, column] *= factors[column].
+struct ScaleColumnsParams {
+  TensorView x;             // [rows, columns] f32
+  ConstTensorView factors;  // [columns] f32; must not overlap x
+};
+
 // out += alpha * x.
 struct AddParams {
   ConstTensorView x;  // f32

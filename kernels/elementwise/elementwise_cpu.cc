@@ -42,6 +42,14 @@ void ScaleBlock(float* x, float factor, int64_t n) {
   });
 }
 
+void MulBlock(const float* factors, float* x, int64_t n) {
+  const F32Tag d;
+  ForEachVector(n, [&](int64_t i, auto lanes) {
+    lanes.Store(hn::Mul(lanes.Load(d, x + i), lanes.Load(d, factors + i)), d,
+                x + i);
+  });
+}
+
 void AddBlock(const float* x, float alpha, float* out, int64_t n) {
   const F32Tag d;
   ForEachVector(n, [&](int64_t i, auto lanes) {
@@ -61,6 +69,7 @@ namespace sinklora::kernels::cpu {
 
 HWY_EXPORT(SumSquaresBlock);
 HWY_EXPORT(ScaleBlock);
+HWY_EXPORT(MulBlock);
 HWY_EXPORT(AddBlock);
 
 std::string SimdTargetName() {
@@ -86,6 +95,17 @@ void Scale(const ScaleParams& p, CpuContext& context) {
                  [&](int64_t begin, int64_t end, int) {
                    HWY_DYNAMIC_DISPATCH(ScaleBlock)
                    (p.x.as<float>() + begin, p.factor, end - begin);
+                 });
+}
+
+void ScaleColumns(const ScaleColumnsParams& p, CpuContext& context) {
+  const int64_t columns = p.x.shape[1];
+  ParallelBlocks(context.pool, p.x.shape[0], RowsPerTask(columns),
+                 [&](int64_t begin, int64_t end, int) {
+                   for (int64_t i = begin; i < end; ++i) {
+                     HWY_DYNAMIC_DISPATCH(MulBlock)
+                     (p.factors.as<float>(), At(p.x, i), columns);
+                   }
                  });
 }
 

@@ -21,6 +21,15 @@ void Scale(const ScaleParams& p) {
   }
 }
 
+void ScaleColumns(const ScaleColumnsParams& p) {
+  for (int64_t i = 0; i < p.x.shape[0]; ++i) {
+    float* row = p.x.as<float>() + i * p.x.stride[0];
+    for (int64_t j = 0; j < p.x.shape[1]; ++j) {
+      row[j] *= p.factors.as<float>()[j];
+    }
+  }
+}
+
 void Add(const AddParams& p) {
   float* out = p.out.as<float>();
   for (int64_t i = 0; i < p.x.num_elements(); ++i) {

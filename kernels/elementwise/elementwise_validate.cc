@@ -16,6 +16,14 @@ Status Validate(const ScaleParams& p) {
   return Validator("scale").Flat("x", p.x, kF32, kAny).status();
 }
 
+Status Validate(const ScaleColumnsParams& p) {
+  return Validator("scale_columns")
+      .Tensor("x", p.x, kF32, {kAny, kAny})
+      .Flat("factors", p.factors, kF32, {p.x.shape[1], "columns of x"})
+      .NoOverlap("factors", p.factors, "x", p.x)
+      .status();
+}
+
 Status Validate(const AddParams& p) {
   const Extent n{p.x.num_elements(), "elements of x"};
   return Validator("add")

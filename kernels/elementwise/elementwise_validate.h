@@ -13,6 +13,7 @@ namespace sinklora::kernels {
 
 Status Validate(const SumSquaresParams& p);
 Status Validate(const ScaleParams& p);
+Status Validate(const ScaleColumnsParams& p);
 Status Validate(const AddParams& p);
 Status Validate(const CastParams& p);
 

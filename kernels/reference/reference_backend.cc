@@ -87,6 +87,10 @@ Status ReferenceBackend::Scale(const ScaleParams& p) {
   return Checked(p, reference::Scale);
 }
 
+Status ReferenceBackend::ScaleColumns(const ScaleColumnsParams& p) {
+  return Checked(p, reference::ScaleColumns);
+}
+
 Status ReferenceBackend::Add(const AddParams& p) {
   return Checked(p, reference::Add);
 }

@@ -37,6 +37,7 @@ class ReferenceBackend final : public HostBackend {
   Status AdamW(const AdamWParams& p) override;
   Status SumSquares(const SumSquaresParams& p) override;
   Status Scale(const ScaleParams& p) override;
+  Status ScaleColumns(const ScaleColumnsParams& p) override;
   Status Add(const AddParams& p) override;
   Status Cast(const CastParams& p) override;
   Status CacheWrite(const CacheWriteParams& p) override;

@@ -26,6 +26,7 @@ void LinearCrossEntropy(const LinearCrossEntropyParams& p);
 void AdamW(const AdamWParams& p);
 void SumSquares(const SumSquaresParams& p);
 void Scale(const ScaleParams& p);
+void ScaleColumns(const ScaleColumnsParams& p);
 void Add(const AddParams& p);
 void Cast(const CastParams& p);
 void CacheWrite(const CacheWriteParams& p);

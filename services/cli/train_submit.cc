@@ -32,6 +32,7 @@ struct SubmitFlags {
   std::optional<int64_t> sink_tokens;
   std::optional<int32_t> lora_rank;
   std::optional<double> lora_alpha;
+  bool use_rslora = false;
   std::vector<std::string> lora_targets;
   bool freeze_embedding_and_norms = false;
   std::optional<double> learning_rate;
@@ -72,6 +73,7 @@ void FillAttention(const SubmitFlags& flags, v1::AttentionConfig* attention) {
 void FillLora(const SubmitFlags& flags, v1::TrainingSpec* spec) {
   if (flags.lora_rank) spec->mutable_lora()->set_rank(*flags.lora_rank);
   if (flags.lora_alpha) spec->mutable_lora()->set_lora_alpha(*flags.lora_alpha);
+  if (flags.use_rslora) spec->mutable_lora()->set_use_rslora(true);
   for (const std::string& target : flags.lora_targets) {
     spec->mutable_lora()->add_target_modules(target);
   }
@@ -162,6 +164,8 @@ void AddAttentionFlags(CLI::App* command, SubmitFlags* flags) {
 void AddLoraFlags(CLI::App* command, SubmitFlags* flags) {
   command->add_option("--lora-rank", flags->lora_rank, "Default 8");
   command->add_option("--lora-alpha", flags->lora_alpha, "Default 16");
+  command->add_flag("--rslora", flags->use_rslora,
+                    "Scale alpha / sqrt(rank) instead of alpha / rank");
   command
       ->add_option("--lora-targets", flags->lora_targets,
                    "Default q_proj,k_proj,v_proj,o_proj")

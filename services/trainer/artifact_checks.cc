@@ -88,6 +88,8 @@ absl::StatusOr<Model> CheckModel(const std::string& dir,
   SL_RETURN_IF_ERROR(RefusePickles(files));
   const auto opened = ModelFiles::Open(dir);
   if (!opened.ok()) return AsUploadError(opened.status(), dir);
+  const absl::Status finite = (*opened)->CheckFinite();
+  if (!finite.ok()) return AsUploadError(finite, dir);
   const LlamaConfig& config = (*opened)->config();
   const auto tokenizer = Tokenizer::LoadFromDirectory(dir);
   if (!tokenizer.ok()) return AsUploadError(tokenizer.status(), dir);

@@ -15,8 +15,9 @@ namespace sinklora::trainer {
 
 // Opens the Hugging Face directory `dir` (config, weights, tokenizer) and
 // describes it: files, digest, architecture, tokenizer digest. kInvalidArgument
-// naming file, field and value for whatever is wrong with it; weights in
-// pickle form are refused by name (reason PICKLE_REFUSED).
+// naming file, field and value for whatever is wrong with it, and every tensor
+// with a NaN or infinity; weights in pickle form are refused by name (reason
+// PICKLE_REFUSED).
 absl::StatusOr<registry::v1::Model> CheckModel(const std::string& dir,
                                                const FileInfos& files);
 

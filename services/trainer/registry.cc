@@ -10,6 +10,7 @@
 #include "common/base/ids.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
+#include "common/weights/adapter_export.h"
 #include "common/weights/peft_adapter.h"
 #include "services/trainer/artifact_checks.h"
 #include "services/trainer/rows.h"

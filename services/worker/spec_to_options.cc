@@ -49,6 +49,7 @@ LoraOptions ToLora(const trainer::v1::LoraConfig& config) {
   LoraOptions options;
   options.rank = config.rank();
   options.lora_alpha = config.lora_alpha();
+  options.use_rslora = config.use_rslora();
   options.target_modules.assign(config.target_modules().begin(),
                                 config.target_modules().end());
   options.freeze_embedding_and_norms = config.freeze_embedding_and_norms();

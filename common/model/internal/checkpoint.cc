@@ -40,6 +40,7 @@ json AttentionJson(const AttentionOptions& o) {
 json LoraJson(const LoraOptions& o) {
   return {{"rank", o.rank},
           {"lora_alpha", o.lora_alpha},
+          {"use_rslora", o.use_rslora},
           {"target_modules", o.target_modules},
           {"freeze_embedding_and_norms", o.freeze_embedding_and_norms}};
 }

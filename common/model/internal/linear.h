@@ -1,7 +1,7 @@
 // A linear layer with an optional LoRA path, forward and backward.
 //
-// Source: LoRA (2106.09685). The low-rank product is never merged into the
-// weight.
+// Source: LoRA (2106.09685), DoRA (2402.09353). The low-rank product is never
+// merged into the weight.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_COMMON_MODEL_INTERNAL_LINEAR_H_
@@ -20,7 +20,7 @@ struct LoraScratch {
   kernels::TensorView ddown;  // its gradient; empty when no backward follows
 };
 
-// out[tokens, out] = x[tokens, in] W^T + bias + scale (x A^T) B^T.
+// out[tokens, out] = (x[tokens, in] W^T + scale (x A^T) B^T) * row_scale + bias.
 absl::Status LinearForward(kernels::Backend* backend, const LinearWeights& w,
                            const kernels::ConstTensorView& x,
                            const LoraScratch& scratch,
@@ -33,7 +33,8 @@ struct LinearBackwardArgs {
       dx;  // [tokens, in]; may be x: it is read before dx is written
   bool accumulate_dx = false;
 };
-// Adds to the gradients that `w` has, then writes (or adds to) dx.
+// Adds to the gradients that `w` has, then writes (or adds to) dx. REQUIRES: no
+// row_scale (DoRA is served, not trained).
 absl::Status LinearBackward(kernels::Backend* backend, const LinearWeights& w,
                             const LoraScratch& scratch,
                             const LinearBackwardArgs& args);

@@ -26,6 +26,30 @@ NormWeights BindNorm(const WeightSource& source, const std::string& tensor) {
   return {source.value(tensor), source.gradient(tensor)};
 }
 
+}  // namespace
+
+std::string LayerTensor(int64_t layer, std::string_view suffix) {
+  return fmt::format("model.layers.{}.{}", layer, suffix);
+}
+
+std::string ModuleOfTarget(std::string_view target) {
+  const bool mlp =
+      target == "gate_proj" || target == "up_proj" || target == "down_proj";
+  return fmt::format("{}.{}", mlp ? "mlp" : "self_attn", target);
+}
+
+bool IsNorm(std::string_view tensor_name) {
+  return tensor_name.ends_with("norm.weight");
+}
+
+bool IsEmbedding(std::string_view tensor_name) {
+  return tensor_name == kEmbeddingTensor;
+}
+
+bool IsVector(std::string_view tensor_name) {
+  return IsNorm(tensor_name) || tensor_name.ends_with(".bias");
+}
+
 LayerWeights BindLayer(const LlamaConfig& config, const WeightSource& source,
                        int64_t layer) {
   const auto linear = [&](const char* module, bool bias) {
@@ -50,30 +74,6 @@ LayerWeights BindLayer(const LlamaConfig& config, const WeightSource& source,
   out.up = linear("mlp.up_proj", config.mlp_bias);
   out.down = linear("mlp.down_proj", config.mlp_bias);
   return out;
-}
-
-}  // namespace
-
-std::string LayerTensor(int64_t layer, std::string_view suffix) {
-  return fmt::format("model.layers.{}.{}", layer, suffix);
-}
-
-std::string ModuleOfTarget(std::string_view target) {
-  const bool mlp =
-      target == "gate_proj" || target == "up_proj" || target == "down_proj";
-  return fmt::format("{}.{}", mlp ? "mlp" : "self_attn", target);
-}
-
-bool IsNorm(std::string_view tensor_name) {
-  return tensor_name.ends_with("norm.weight");
-}
-
-bool IsEmbedding(std::string_view tensor_name) {
-  return tensor_name == kEmbeddingTensor;
-}
-
-bool IsVector(std::string_view tensor_name) {
-  return IsNorm(tensor_name) || tensor_name.ends_with(".bias");
 }
 
 ModelWeights BindWeights(const LlamaConfig& config,

@@ -19,13 +19,16 @@
 
 namespace sinklora::internal {
 
-// y = x W^T + bias + lora_scale * (x A^T) B^T. An empty gradient view means
-// frozen; an empty bias none; empty A and B no LoRA.
+// y = (x W^T + lora_scale * (x A^T) B^T) * diag(row_scale) + bias. An empty
+// gradient view means frozen; empty A and B mean no LoRA; an empty row_scale
+// means ones, an empty bias none.
 struct LinearWeights {
   kernels::ConstTensorView weight;  // [out, in] f32 or bf16
   kernels::ConstTensorView bias;    // [out] f32
   kernels::ConstTensorView lora_a;  // [rank, in] f32
   kernels::ConstTensorView lora_b;  // [out, rank] f32
+  // [out] f32: what DoRA multiplies the rows of W + lora_scale B A with.
+  kernels::ConstTensorView row_scale;
   float lora_scale = 0;
   kernels::TensorView dweight;  // f32, shapes of the above, added to
   kernels::TensorView dbias;
@@ -72,6 +75,9 @@ struct WeightSource {
 };
 
 ModelWeights BindWeights(const LlamaConfig& config, const WeightSource& source);
+// One layer of it, for who has not all in memory.
+LayerWeights BindLayer(const LlamaConfig& config, const WeightSource& source,
+                       int64_t layer);
 
 // "model.layers.<layer>.<suffix>".
 std::string LayerTensor(int64_t layer, std::string_view suffix);

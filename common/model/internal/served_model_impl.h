@@ -10,6 +10,7 @@
 #include <string>
 
 #include "common/model/inference_model.h"
+#include "common/model/internal/adapter_weights.h"
 #include "common/model/internal/device_tensor.h"
 #include "common/model/internal/layer.h"
 #include "common/model/internal/model_weights.h"
@@ -65,7 +66,6 @@ class ServedModelImpl : public ServedModel {
   absl::Status Init(const PeftAdapter* adapter);
 
  private:
-  absl::Status LoadAdapter(const PeftAdapter& adapter);
   absl::Status CheckScore(std::span<const int32_t> token_ids,
                           int64_t score_from) const;
 
@@ -74,13 +74,8 @@ class ServedModelImpl : public ServedModel {
   const double rope_factor_;
   int64_t extra_bytes_ = 0;
   RopeTables rope_;
-  std::map<std::string, DeviceTensor> replaced_;  // full tensors of the adapter
-  struct Lora {
-    DeviceTensor a, b;
-  };
-  std::map<std::string, Lora> lora_;  // by module
-  float lora_scale_ = 0;
-  ModelWeights weights_;  // views of the above and of base_
+  AdapterWeights adapter_;  // empty without one
+  ModelWeights weights_;    // views of the above and of base_
 };
 
 }  // namespace sinklora::internal

@@ -13,6 +13,21 @@
 #include "common/weights/peft_adapter.h"
 
 namespace sinklora::internal {
+namespace {
+
+// Embedding and norms are trained all or none, so that short names select them.
+// A tied head was trained as the embedding and is listed by its own name.
+void NameFullModules(const LlamaConfig& config, PeftAdapter* adapter) {
+  const auto embedding = adapter->full.find(std::string(kEmbeddingTensor));
+  if (embedding == adapter->full.end()) return;
+  adapter->modules_to_save = {"embed_tokens", "input_layernorm",
+                              "post_attention_layernorm", "norm"};
+  if (!config.tie_word_embeddings) return;
+  adapter->full[std::string(kHeadTensor)] = embedding->second;
+  adapter->modules_to_save.push_back("lm_head");
+}
+
+}  // namespace
 
 absl::Status TrainingRunImpl::SaveCheckpoint(const std::string& directory) {
   return WriteCheckpoint(backend_, trainables_, step_,
@@ -39,14 +54,16 @@ absl::Status TrainingRunImpl::WriteAdapter(const std::string& base_model_name,
   adapter.base_model = base_model_name;
   adapter.rank = options_.lora.rank;
   adapter.lora_alpha = options_.lora.lora_alpha;
-  adapter.target_modules = options_.lora.target_modules;
+  adapter.use_rslora = options_.lora.use_rslora;
+  adapter.target_modules.names = options_.lora.target_modules;
   adapter.context_tokens = options_.context_tokens;
   SL_ASSIGN_OR_RETURN(adapter.rope_factor,
                       RopeFactorFor(config_, options_.context_tokens));
   for (const Trainable& t : trainables_.tensors()) {
     const std::string& name = t.spec.name;
-    HostTensor host{.shape = t.spec.shape, .values = {}};
-    SL_ASSIGN_OR_RETURN(host.values, Download(backend_, t.master.view()));
+    SL_ASSIGN_OR_RETURN(const std::vector<float> values,
+                        Download(backend_, t.master.view()));
+    HostTensor host = HostTensor::FromF32(t.spec.shape, values);
     const std::string module = name.substr(0, name.rfind('.'));
     if (name.ends_with(kLoraASuffix)) {
       adapter.lora_a[module] = std::move(host);
@@ -56,6 +73,7 @@ absl::Status TrainingRunImpl::WriteAdapter(const std::string& base_model_name,
       adapter.full[name] = std::move(host);
     }
   }
+  NameFullModules(config_, &adapter);
   return WritePeftAdapter(adapter, out_directory);
 }
 

@@ -100,8 +100,7 @@ void TrainingRunImpl::Bind() {
     w->lora_b = b->master.view();
     w->dlora_a = a->grad.view();
     w->dlora_b = b->grad.view();
-    w->lora_scale = static_cast<float>(options_.lora.lora_alpha /
-                                       static_cast<double>(options_.lora.rank));
+    w->lora_scale = static_cast<float>(LoraScale(options_.lora));
   };
   weights_ = BindWeights(config_, source);
 }

@@ -160,7 +160,8 @@ TEST_F(CheckpointTest, AdapterServesWithTheLossOfTheRun) {
   EXPECT_DOUBLE_EQ(adapter.rope_factor, 2.0);
   EXPECT_EQ(adapter.rank, 3);
   EXPECT_EQ(adapter.lora_a.size(), 8u);
-  EXPECT_EQ(adapter.full.size(), 1u + 2 * 2 + 1);
+  // Embedding, tied head, norms.
+  EXPECT_EQ(adapter.full.size(), 2u + 2 * 2 + 1);
   const double served =
       ServedLoss(backend_.get(), *model_.files, &adapter, probe);
   EXPECT_TRUE(std::abs(served - loss) <= 1e-6 * loss) << served << " " << loss;

@@ -18,17 +18,18 @@ HostTensor RandomTensor(std::vector<int64_t> shape, double centre,
                         double deviation, uint64_t seed) {
   std::mt19937_64 bits(seed);
   std::normal_distribution<double> normal(centre, deviation);
-  HostTensor out{.shape = std::move(shape), .values = {}};
   int64_t n = 1;
-  for (const int64_t d : out.shape) n *= d;
+  for (const int64_t d : shape) n *= d;
+  std::vector<float> values;
   for (int64_t i = 0; i < n; ++i) {
-    out.values.push_back(static_cast<float>(normal(bits)));
+    values.push_back(static_cast<float>(normal(bits)));
   }
-  return out;
+  return HostTensor::FromF32(std::move(shape), values);
 }
 
-// LoRA on q and down of both layers, tuned embedding and final norm.
-PeftAdapter MakeAdapter() {
+// LoRA on q and down of both layers, tuned embedding and final norm. The head
+// of a tied base moves with the embedding.
+PeftAdapter MakeAdapter(bool tied) {
   PeftAdapter out;
   out.rank = 4;
   out.lora_alpha = 8;
@@ -46,6 +47,7 @@ PeftAdapter MakeAdapter() {
         RandomTensor({32, 4}, 0, 0.2, 40 + layer);
   }
   out.full["model.embed_tokens.weight"] = RandomTensor({48, 32}, 0, 0.3, 50);
+  if (tied) out.full["lm_head.weight"] = out.full["model.embed_tokens.weight"];
   out.full["model.norm.weight"] = RandomTensor({32}, 1, 0.2, 60);
   return out;
 }
@@ -53,20 +55,24 @@ PeftAdapter MakeAdapter() {
 // What merging would give, in double.
 void Merge(const PeftAdapter& adapter, testing::ReferenceModel* model) {
   for (const auto& [module, a] : adapter.lora_a) {
-    const HostTensor& b = adapter.lora_b.at(module);
+    const std::vector<float> a_values = a.ToFloats().value();
+    const std::vector<float> b_values =
+        adapter.lora_b.at(module).ToFloats().value();
     testing::ReferenceMatrix& w = model->tensors.at(module + ".weight");
     for (int64_t r = 0; r < w.rows; ++r) {
       for (int64_t c = 0; c < w.cols; ++c) {
         for (int64_t k = 0; k < 4; ++k) {
           w.values[r * w.cols + c] +=
-              2.0 * b.values[r * 4 + k] * a.values[k * w.cols + c];
+              2.0 * b_values[r * 4 + k] * a_values[k * w.cols + c];
         }
       }
     }
   }
   for (const auto& [name, host] : adapter.full) {
-    model->tensors.at(name).values.assign(host.values.begin(),
-                                          host.values.end());
+    // A tied model has its embedding for a head.
+    if (name == "lm_head.weight") continue;
+    const std::vector<float> values = host.ToFloats().value();
+    model->tensors.at(name).values.assign(values.begin(), values.end());
   }
   model->rope_factor = adapter.rope_factor;
 }
@@ -87,7 +93,7 @@ class AdapterTest : public ::testing::TestWithParam<bool> {};
 
 TEST_P(AdapterTest, EqualsTheMergedModel) {
   Served served = Serve(SmallConfig(/*tied=*/GetParam()), 3);
-  const PeftAdapter adapter = MakeAdapter();
+  const PeftAdapter adapter = MakeAdapter(/*tied=*/GetParam());
   ASSERT_OK_AND_ASSIGN(served.model,
                        ServedModel::Create(served.weights, &adapter, 0));
   EXPECT_EQ(served.model->context_tokens(), 128);
@@ -157,7 +163,7 @@ TEST(ServedModelTest, ContextDecidesTheRopeFactor) {
   EXPECT_EQ(served.model->context_tokens(), 128);
   EXPECT_DOUBLE_EQ(served.model->rope_factor(), 2.0);
   const PeftAdapter adapter = [] {
-    PeftAdapter out = MakeAdapter();
+    PeftAdapter out = MakeAdapter(true);
     out.context_tokens = 256;
     out.rope_factor = 4;
     return out;

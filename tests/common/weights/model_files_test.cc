@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/weights/model_files.h"
 
+#include <cmath>
+
 #include "common/base/files.h"
 #include "common/text/tokenizer.h"
 #include "nlohmann/json.hpp"
@@ -108,12 +110,12 @@ TEST_F(ModelFilesTest, ShardsEqualOneFile) {
                                                          : "a.safetensors";
   WriteShards(first, second, wrong);
   EXPECT_THAT(ModelFiles::Open(dir_),
-              StatusIs(kInvalid, HasSubstr("'model.norm.weight' is in")));
+              StatusIs(kInvalid, HasSubstr("'model.norm.weight' is in ")));
   wrong = weight_map;
   wrong.erase("model.norm.weight");
   WriteShards(first, second, wrong);
   EXPECT_THAT(ModelFiles::Open(dir_),
-              StatusIs(kInvalid, HasSubstr("'model.norm.weight' is not in")));
+              StatusIs(kInvalid, HasSubstr("not in the index")));
   wrong = weight_map;
   wrong["extra"] = "a.safetensors";
   WriteShards(first, second, wrong);
@@ -168,6 +170,33 @@ TEST_F(ModelFilesTest, TensorsMustFitTheConfig) {
   WriteWeights(tensors);
   ASSERT_OK_AND_ASSIGN(const auto model, ModelFiles::Open(dir_));
   EXPECT_EQ(model->tensor_names().size(), good.size());
+}
+
+TEST_F(ModelFilesTest, EveryTensorWithANonFiniteValueIsNamed) {
+  TensorMap tensors = original_->tensors();
+  ASSERT_OK_AND_ASSIGN(const auto good, ModelFiles::Open(dir_));
+  EXPECT_OK(good->CheckFinite());
+  const auto spoil = [&](const std::string& name, int64_t at, float value) {
+    std::vector<float> values = ToF32(tensors.at(name)).value();
+    values[at] = value;
+    return TensorBytes(values.data(), tensors.at(name).shape, FileDType::kBF16);
+  };
+  const TensorBytes norm = spoil("model.norm.weight", 5, NAN);
+  const TensorBytes q =
+      spoil("model.layers.1.self_attn.q_proj.weight", 32 + 7, -INFINITY);
+  tensors["model.norm.weight"] = norm.view();
+  tensors["model.layers.1.self_attn.q_proj.weight"] = q.view();
+  WriteWeights(tensors);
+  ASSERT_OK_AND_ASSIGN(const auto model, ModelFiles::Open(dir_));
+  EXPECT_THAT(
+      model->CheckFinite(),
+      StatusIs(
+          kInvalid,
+          AllOf(HasSubstr(dir_),
+                HasSubstr("'model.norm.weight' of shape [32] has NaN or "
+                          "infinity at [5]"),
+                HasSubstr("'model.layers.1.self_attn.q_proj.weight' of "
+                          "shape [32, 32] has NaN or infinity at [1, 7]"))));
 }
 
 TEST_F(ModelFilesTest, BadDirectoriesAreNamed) {

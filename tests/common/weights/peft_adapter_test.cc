@@ -6,7 +6,6 @@
 #include "common/base/files.h"
 #include "common/base/random.h"
 #include "common/weights/model_files.h"
-#include "kernels/tensor.h"
 #include "nlohmann/json.hpp"
 #include "tests/testing/matchers.h"
 #include "tests/testing/tiny_model/tiny_model.h"
@@ -24,27 +23,31 @@ using ::testing::HasSubstr;
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
 HostTensor RandomTensor(std::vector<int64_t> shape, uint64_t stream) {
-  HostTensor tensor{std::move(shape), {}};
   int64_t n = 1;
-  for (int64_t dim : tensor.shape) n *= dim;
+  for (int64_t dim : shape) n *= dim;
   const CounterRng rng(11, stream);
+  std::vector<float> values;
   for (int64_t i = 0; i < n; ++i) {
-    tensor.values.push_back(static_cast<float>(rng.Normal(i)));
+    values.push_back(static_cast<float>(rng.Normal(i)));
   }
-  return tensor;
+  return HostTensor::FromF32(std::move(shape), values);
 }
+
+const std::vector<std::string> kSaved = {"embed_tokens", "input_layernorm",
+                                         "post_attention_layernorm", "norm"};
 
 PeftAdapter MakeAdapter(const LlamaConfig& base) {
   PeftAdapter adapter;
   adapter.base_model = "tiny";
   adapter.rank = 4;
   adapter.lora_alpha = 6;
-  adapter.target_modules = {"q_proj", "v_proj", "down_proj"};
+  adapter.target_modules.names = {"q_proj", "v_proj", "down_proj"};
+  adapter.modules_to_save = kSaved;
   adapter.context_tokens = 256;
   adapter.rope_factor = 4;
   uint64_t stream = 0;
   for (const auto& [name, shape] : LlamaTensors(base)) {
-    for (const std::string& target : adapter.target_modules) {
+    for (const std::string& target : adapter.target_modules.names) {
       if (name.find("." + target + ".") == std::string::npos) continue;
       const std::string module = name.substr(0, name.rfind('.'));
       adapter.lora_a[module] = RandomTensor({4, shape[1]}, ++stream);
@@ -56,16 +59,6 @@ PeftAdapter MakeAdapter(const LlamaConfig& base) {
     }
   }
   return adapter;
-}
-
-void ExpectEqual(const std::map<std::string, HostTensor>& a,
-                 const std::map<std::string, HostTensor>& b) {
-  ASSERT_EQ(a.size(), b.size());
-  for (const auto& [name, tensor] : a) {
-    ASSERT_TRUE(b.contains(name)) << name;
-    EXPECT_EQ(tensor.shape, b.at(name).shape) << name;
-    EXPECT_TRUE(tensor.values == b.at(name).values) << name;
-  }
 }
 
 class PeftAdapterTest : public ::testing::Test {
@@ -94,12 +87,13 @@ TEST_F(PeftAdapterTest, RoundTripIsExact) {
   EXPECT_EQ(read.base_model, "tiny");
   EXPECT_EQ(read.rank, 4);
   EXPECT_EQ(read.lora_alpha, 6);
-  EXPECT_EQ(read.target_modules, adapter_.target_modules);
+  EXPECT_EQ(read.target_modules.names, adapter_.target_modules.names);
+  EXPECT_EQ(read.modules_to_save, kSaved);
   EXPECT_EQ(read.context_tokens, 256);
   EXPECT_EQ(read.rope_factor, 4);
-  ExpectEqual(read.lora_a, adapter_.lora_a);
-  ExpectEqual(read.lora_b, adapter_.lora_b);
-  ExpectEqual(read.full, adapter_.full);
+  EXPECT_TRUE(read.lora_a == adapter_.lora_a);
+  EXPECT_TRUE(read.lora_b == adapter_.lora_b);
+  EXPECT_TRUE(read.full == adapter_.full);
   const std::string config = Config(), weights = Weights();
   ASSERT_OK(WritePeftAdapter(read, dir_));
   EXPECT_EQ(Config(), config);
@@ -114,9 +108,7 @@ TEST_F(PeftAdapterTest, NamesAndKeysArePefts) {
   EXPECT_EQ(config["lora_alpha"], 6);
   EXPECT_TRUE(config["lora_alpha"].is_number_integer());
   EXPECT_EQ(config["bias"], "none");
-  EXPECT_EQ(config["modules_to_save"],
-            (json{"embed_tokens", "input_layernorm", "post_attention_layernorm",
-                  "norm"}));
+  EXPECT_EQ(config["modules_to_save"], json(kSaved));
   EXPECT_EQ(config["target_modules"], (json{"q_proj", "v_proj", "down_proj"}));
   ASSERT_OK_AND_ASSIGN(
       const auto file,
@@ -141,6 +133,14 @@ TEST_F(PeftAdapterTest, NamesAndKeysArePefts) {
   EXPECT_EQ(shape("base_model.model.model.norm.weight"), (Shape{32}));
   EXPECT_EQ(tensors.size(), 2u * 3 * 2 + 1 + 2 * 2 + 1);
 
+  adapter_.modules_to_save.clear();
+  std::erase_if(adapter_.full, [](const auto& item) {
+    return item.first.find("layers.1.input") == std::string::npos;
+  });
+  ASSERT_OK(WritePeftAdapter(adapter_, dir_));
+  EXPECT_EQ(json::parse(Config())["modules_to_save"],
+            (json{"model.layers.1.input_layernorm"}));
+  EXPECT_OK(ReadPeftAdapter(dir_, base_));
   adapter_.full.clear();
   ASSERT_OK(WritePeftAdapter(adapter_, dir_));
   EXPECT_TRUE(json::parse(Config())["modules_to_save"].is_null());
@@ -162,40 +162,30 @@ TEST_F(PeftAdapterTest, ContextMayStandInTheTensorsAlone) {
               StatusIs(kInvalid, HasSubstr("differ from 128")));
 }
 
-TEST_F(PeftAdapterTest, UnsupportedConfigurationsAreNamed) {
-  struct Case {
-    const char* key;
-    json value;
-    const char* message;
-  };
-  const Case cases[] = {
-      {"use_dora", true, "use_dora true"},
-      {"use_rslora", true, "use_rslora true"},
-      {"rank_pattern", {{"q_proj", 8}}, "rank_pattern"},
-      {"alpha_pattern", {{"q_proj", 8}}, "alpha_pattern"},
-      {"bias", "all", "bias \"all\""},
-      {"peft_type", "IA3", "peft_type \"IA3\""},
-      {"peft_type", nullptr, "peft_type null"},
-      {"layers_to_transform", {0}, "layers_to_transform"},
-      {"target_modules", "all-linear", "target_modules \"all-linear\""},
-      {"target_modules", {"lm_head"}, "'lm_head'"},
-      {"target_modules", json::array(), "target_modules is empty"},
-      {"modules_to_save", {"score"}, "modules_to_save \"score\""},
-      {"r", 0, "r is 0"},
-      {"r", 8, "the base needs [8, "},
-      {"lora_alpha", "x", "lora_alpha"},
-  };
-  const json good = json::parse(Config());
-  for (const Case& c : cases) {
-    json config = good;
-    config[c.key] = c.value;
+TEST_F(PeftAdapterTest, ConfigurationErrorsNameTheFile) {
+  const auto expect = [&](const char* key, const json& value,
+                          const char* message) {
+    json config = json::parse(Config());
+    config[key] = value;
+    const std::string path = JoinPath(temp_->path(), "other");
+    ASSERT_OK(WritePeftAdapter(adapter_, path));
     ASSERT_OK(
-        WriteFileAtomic(JoinPath(dir_, "adapter_config.json"), config.dump()));
-    EXPECT_THAT(
-        ReadPeftAdapter(dir_, base_),
-        StatusIs(kInvalid, AllOf(HasSubstr(dir_), HasSubstr(c.message))))
-        << c.key;
-  }
+        WriteFileAtomic(JoinPath(path, "adapter_config.json"), config.dump()));
+    EXPECT_THAT(ReadPeftAdapter(path, base_),
+                StatusIs(kInvalid, AllOf(HasSubstr(path), HasSubstr(message))))
+        << key;
+  };
+  expect("use_dora", true, "layers.0.mlp.down_proj.lora_magnitude_vector', '");
+  expect("use_dora", true, "is missing, use_dora with target_modules");
+  expect("bias", "all", "bias \"all\"");
+  expect("r", 8, "rank and base need [8, ");
+  expect("rank_pattern", {{"down_proj", 2}},
+         "down_proj.lora_A.weight' has shape [4, 64], rank and base need [2, "
+         "64]");
+  expect("target_modules", {"lm_head"}, "'lm_head'");
+  expect("modules_to_save", {"norm", "lm_head"},
+         "lm_head.weight' is missing, modules_to_save selects it");
+  expect("modules_to_save", {"score"}, "modules_to_save has 'score'");
 }
 
 TEST_F(PeftAdapterTest, TensorsMustFitTheBase) {
@@ -209,20 +199,78 @@ TEST_F(PeftAdapterTest, TensorsMustFitTheBase) {
   expect(adapter, "layers.1.mlp.down_proj.lora_B.weight' is missing");
   adapter = adapter_;
   adapter.lora_a["model.layers.9.mlp.down_proj"] = RandomTensor({4, 64}, 1);
-  expect(adapter, "layers.9.mlp.down_proj.lora_A.weight' is not supported");
+  expect(adapter,
+         "layers.9.mlp.down_proj.lora_A.weight' is not supported or not of the "
+         "base (2 layers)");
   adapter = adapter_;
   adapter.lora_a["model.layers.0.mlp.up_proj"] = RandomTensor({4, 32}, 1);
-  expect(adapter, "up_proj.lora_A.weight' is not of the base's target");
+  expect(adapter,
+         "up_proj.lora_A.weight' is not of the modules that target_modules "
+         "selects");
   adapter = adapter_;
-  adapter.full["model.embed_tokens.weight"] = RandomTensor({321, 32}, 1);
-  expect(adapter, "has shape [321, 32], the base needs [320, 32]");
+  adapter.lora_magnitude["model.layers.0.mlp.down_proj"] =
+      RandomTensor({32}, 1);
+  expect(adapter, "down_proj.lora_magnitude_vector' is not of the modules");
   adapter = adapter_;
-  adapter.full["model.layers.0.self_attn.o_proj.weight"] =
-      RandomTensor({32, 32}, 1);
-  expect(adapter, "o_proj.weight' is not an embedding, norm or head");
+  adapter.full["model.embed_tokens.weight"] = RandomTensor({319, 32}, 1);
+  expect(adapter,
+         "has shape [319, 32], rank and base need [320, 32]: is this the base");
   adapter = adapter_;
-  adapter.full["model.norm.weight"].values[3] = NAN;
+  std::vector<float> values =
+      adapter.full["model.norm.weight"].ToFloats().value();
+  values[3] = NAN;
+  adapter.full["model.norm.weight"] = HostTensor::FromF32({32}, values);
   expect(adapter, "norm.weight' has value nan at index 3");
+  adapter = adapter_;
+  adapter.full["model.norm.weight"] = {
+      FileDType::kI64, {32}, std::string(256, '\0')};
+  expect(adapter, "norm.weight' is I64, must be F32, F16 or BF16");
+}
+
+// LongLoRA's [PAD] is row 32000 of a base of 32000.
+TEST_F(PeftAdapterTest, ExtraVocabularyRowsAreDroppedAndCounted) {
+  HostTensor padded = adapter_.full.at("model.embed_tokens.weight");
+  const HostTensor extra = RandomTensor({1, 32}, 99);
+  PeftAdapter adapter = adapter_;
+  padded.bytes += extra.bytes;
+  padded.shape[0] = 321;
+  adapter.full["model.embed_tokens.weight"] = padded;
+  ASSERT_OK(WritePeftAdapter(adapter, dir_));
+  ASSERT_OK_AND_ASSIGN(const PeftAdapter read, ReadPeftAdapter(dir_, base_));
+  EXPECT_EQ(read.dropped_vocab_rows, 1);
+  EXPECT_TRUE(read.full == adapter_.full);
+  adapter.full["model.embed_tokens.weight"] =
+      RandomTensor({320 + kMaxDroppedVocabRows + 1, 32}, 1);
+  ASSERT_OK(WritePeftAdapter(adapter, dir_));
+  EXPECT_THAT(ReadPeftAdapter(dir_, base_),
+              StatusIs(kInvalid, HasSubstr("has shape [385, 32]")));
+}
+
+// PEFT saves embedding and head of a resized vocabulary without naming them.
+TEST_F(PeftAdapterTest, UnnamedEmbeddingIsTaken) {
+  json config = json::parse(Config());
+  config["modules_to_save"] = {"norm"};
+  ASSERT_OK(
+      WriteFileAtomic(JoinPath(dir_, "adapter_config.json"), config.dump()));
+  ASSERT_OK_AND_ASSIGN(const PeftAdapter read, ReadPeftAdapter(dir_, base_));
+  EXPECT_TRUE(read.full == adapter_.full);
+  EXPECT_THAT(read.modules_to_save,
+              ::testing::ElementsAre("norm", "model.embed_tokens"));
+}
+
+TEST_F(PeftAdapterTest, PicklesAreRefusedWithTheSafeWay) {
+  for (const char* name : {"trainable_params", "adapter_model"}) {
+    ASSERT_OK(
+        WriteFileAtomic(JoinPath(dir_, std::string(name) + ".bin"), "PK"));
+    if (std::string(name) == "adapter_model") {
+      ASSERT_OK(RemoveAll(JoinPath(dir_, "trainable_params.bin")));
+      ASSERT_OK(RemoveAll(JoinPath(dir_, "adapter_model.safetensors")));
+    }
+    EXPECT_THAT(ReadPeftAdapter(dir_, base_),
+                StatusIs(kInvalid, AllOf(HasSubstr(std::string(name) + ".bin"),
+                                         HasSubstr("torch pickle"),
+                                         HasSubstr("save_file"))));
+  }
 }
 
 TEST_F(PeftAdapterTest, MissingFilesAreNotFound) {
@@ -230,63 +278,6 @@ TEST_F(PeftAdapterTest, MissingFilesAreNotFound) {
   EXPECT_THAT(ReadPeftAdapter(dir_, base_),
               StatusIs(absl::StatusCode::kNotFound,
                        HasSubstr("adapter_model.safetensors")));
-}
-
-TEST_F(PeftAdapterTest, MergeAddsScaledProduct) {
-  const std::string base_dir = JoinPath(temp_->path(), "base");
-  const std::string out_dir = JoinPath(temp_->path(), "merged");
-  TinyModelOptions options;
-  options.tied = false;
-  ASSERT_OK(WriteTinyModel(base_dir, options));
-  ASSERT_OK(MergeAdapter(base_dir, adapter_, out_dir));
-  ASSERT_OK_AND_ASSIGN(const auto base, ModelFiles::Open(base_dir));
-  ASSERT_OK_AND_ASSIGN(const auto merged, ModelFiles::Open(out_dir));
-  EXPECT_EQ(merged->config().rope_factor, 4);
-  EXPECT_EQ(merged->config().context_tokens(), 256);
-  EXPECT_EQ(ReadFile(JoinPath(out_dir, "tokenizer.json")).value(),
-            ReadFile(JoinPath(base_dir, "tokenizer.json")).value());
-  for (const auto& [name, shape] : LlamaTensors(base->config())) {
-    const std::string module = name.substr(0, name.rfind('.'));
-    std::vector<float> expected = ToF32(*base->tensor(name)).value();
-    if (adapter_.full.contains(name)) {
-      expected = adapter_.full.at(name).values;
-    } else if (adapter_.lora_a.contains(module)) {
-      const HostTensor& a = adapter_.lora_a.at(module);
-      const HostTensor& b = adapter_.lora_b.at(module);
-      for (int64_t o = 0; o < shape[0]; ++o) {
-        for (int64_t i = 0; i < shape[1]; ++i) {
-          double sum = 0;
-          for (int64_t r = 0; r < 4; ++r) {
-            sum += static_cast<double>(b.values[o * 4 + r]) *
-                   a.values[r * shape[1] + i];
-          }
-          expected[o * shape[1] + i] += static_cast<float>(6.0 / 4 * sum);
-        }
-      }
-    }
-    EXPECT_EQ(merged->tensor(name)->dtype, FileDType::kBF16);
-    // One unit of bf16's last place.
-    EXPECT_TRUE(testing::AllClose(ToF32(*merged->tensor(name)).value(),
-                                  expected, 1e-6, 1.0 / 128))
-        << name;
-  }
-}
-
-TEST_F(PeftAdapterTest, MergeKeepsTheBasesContextWhenTheAdapterHasNone) {
-  const std::string base_dir = JoinPath(temp_->path(), "base");
-  const std::string out_dir = JoinPath(temp_->path(), "merged");
-  TinyModelOptions options;
-  options.rope_factor = 2;
-  ASSERT_OK(WriteTinyModel(base_dir, options));
-  adapter_.context_tokens = 0;
-  adapter_.rope_factor = 1;
-  ASSERT_OK(MergeAdapter(base_dir, adapter_, out_dir));
-  EXPECT_EQ(ModelFiles::Open(out_dir)->get()->config().rope_factor, 2);
-  options.layers = 3;
-  ASSERT_OK(WriteTinyModel(base_dir, options));
-  EXPECT_THAT(
-      MergeAdapter(base_dir, adapter_, out_dir),
-      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("layers.2")));
 }
 
 }  // namespace

@@ -56,6 +56,28 @@ TEST_P(ElementwiseTest, ScaleIsExactlyRounded) {
   }
 }
 
+TEST_P(ElementwiseTest, ScaleColumnsIsExactlyRounded) {
+  for (int64_t columns : {1, 15, 16, 17, 700}) {
+    for (int64_t padding : {0, 3}) {
+      HostTensor x =
+          HostTensor::Random(DType::kF32, {97, columns}, columns, 1, padding);
+      const HostTensor factors =
+          HostTensor::Random(DType::kF32, {columns}, columns + 1);
+      HostTensor want = x;
+      for (int64_t i = 0; i < 97; ++i) {
+        for (int64_t j = 0; j < columns; ++j) {
+          // Of two floats the product in double is exact.
+          want.Set(x.Get(i, j) * factors.Get(j), i, j);
+        }
+      }
+      ASSERT_TRUE(Ok(
+          backend_->ScaleColumns({.x = x.view(), .factors = factors.view()})));
+      EXPECT_TRUE(BitEqual(x.view(), want.view()));
+      EXPECT_TRUE(x.GapsUntouched());
+    }
+  }
+}
+
 TEST_P(ElementwiseTest, Add) {
   for (int64_t n : {1, 15, 16, 17, 66000}) {
     const HostTensor x = HostTensor::Random(DType::kF32, {n}, n);
@@ -131,6 +153,9 @@ TEST_P(ElementwiseTest, RefusesBadParams) {
                       {"add: out.num_elements is 5", "4"}));
   EXPECT_TRUE(Refused(backend_->Scale({.x = padded.view()}),
                       {"scale: x.stride", "contiguous"}));
+  EXPECT_TRUE(
+      Refused(backend_->ScaleColumns({.x = padded.view(), .factors = y.view()}),
+              {"scale_columns: factors.num_elements is 5", "4"}));
   EXPECT_TRUE(Refused(backend_->Cast({.x = ints.view(), .out = x.view()}),
                       {"cast: x.dtype is i32"}));
 }

@@ -26,12 +26,11 @@ testing::TinyModelOptions TinyOptions(uint64_t seed) {
 HostTensor RandomMatrix(uint64_t stream, int64_t rows, int64_t columns,
                         float scale) {
   const CounterRng rng(7, stream);
-  HostTensor tensor;
-  tensor.shape = {rows, columns};
+  std::vector<float> values;
   for (int64_t i = 0; i < rows * columns; ++i) {
-    tensor.values.push_back(scale * static_cast<float>(rng.Normal(i)));
+    values.push_back(scale * static_cast<float>(rng.Normal(i)));
   }
-  return tensor;
+  return HostTensor::FromF32({rows, columns}, values);
 }
 
 // Large enough to change what the model says.
@@ -40,7 +39,7 @@ PeftAdapter TunedAdapter(const LlamaConfig& base) {
   adapter.base_model = "tiny";
   adapter.rank = 4;
   adapter.lora_alpha = 8;
-  adapter.target_modules = {"q_proj", "o_proj"};
+  adapter.target_modules.names = {"q_proj", "o_proj"};
   adapter.context_tokens = kTunedContextTokens;
   adapter.rope_factor =
       static_cast<double>(kTunedContextTokens) / kTinyContextTokens;

@@ -33,8 +33,10 @@ void TrainerCoreTest::Reopen() {
   metrics_ = std::make_unique<TrainerMetrics>(metrics_registry_.get());
   ASSERT_OK_AND_ASSIGN(rocks_, OpenRocksStore(JoinPath(dir_->path(), "state")));
   store_ = std::make_unique<testing::FaultyStore>(rocks_.get());
-  ASSERT_OK_AND_ASSIGN(
-      artifacts_, ArtifactStore::Create({dir_->path(), disk_reserve_bytes_}));
+  ASSERT_OK_AND_ASSIGN(disk_,
+                       DiskBudget::Create(dir_->path(), disk_reserve_bytes_));
+  ASSERT_OK_AND_ASSIGN(artifacts_,
+                       ArtifactStore::Create({dir_->path(), disk_.get()}));
   ASSERT_OK_AND_ASSIGN(
       registry_, Registry::Create({store_.get(), artifacts_.get(), &clock_,
                                    metrics_.get()}));
@@ -159,18 +161,18 @@ absl::Status TrainerCoreTest::WriteAdapter(const std::string& dir,
   adapter.base_model = "base";
   adapter.rank = 2;
   adapter.lora_alpha = 4;
-  adapter.target_modules = {"q_proj"};
+  adapter.target_modules.names = {"q_proj"};
   adapter.context_tokens = 128;
   adapter.rope_factor = 2;
   const int64_t out = config.num_heads * config.head_dim;
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     const std::string name =
         "model.layers." + std::to_string(layer) + ".self_attn.q_proj";
-    adapter.lora_a[name] = {
+    adapter.lora_a[name] = HostTensor::FromF32(
         {2, config.hidden_size},
-        std::vector<float>(static_cast<size_t>(2 * config.hidden_size), value)};
-    adapter.lora_b[name] = {
-        {out, 2}, std::vector<float>(static_cast<size_t>(2 * out), value)};
+        std::vector<float>(static_cast<size_t>(2 * config.hidden_size), value));
+    adapter.lora_b[name] = HostTensor::FromF32(
+        {out, 2}, std::vector<float>(static_cast<size_t>(2 * out), value));
   }
   return WritePeftAdapter(adapter, dir);
 }

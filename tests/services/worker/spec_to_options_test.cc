@@ -27,6 +27,7 @@ trainer::v1::TrainingSpec ResolvedSpec() {
   auto* lora = spec.mutable_lora();
   lora->set_rank(4);
   lora->set_lora_alpha(2);
+  lora->set_use_rslora(true);
   lora->add_target_modules("down_proj");
   lora->set_freeze_embedding_and_norms(true);
   auto* optimizer = spec.mutable_optimizer();
@@ -60,6 +61,7 @@ TEST(ToTrainingOptionsTest, CarriesEveryField) {
   EXPECT_EQ(options.attention.full_below_tokens, 64);
   EXPECT_EQ(options.lora.rank, 4);
   EXPECT_EQ(options.lora.lora_alpha, 2);
+  EXPECT_TRUE(options.lora.use_rslora);
   EXPECT_THAT(options.lora.target_modules, ::testing::ElementsAre("down_proj"));
   EXPECT_TRUE(options.lora.freeze_embedding_and_norms);
   EXPECT_EQ(options.optimizer.learning_rate, 1e-3);
