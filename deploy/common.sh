@@ -10,9 +10,16 @@ BUILD_PACKAGES=(
   g++ cmake ninja-build pkg-config
   libgrpc++-dev protobuf-compiler-grpc protobuf-compiler libprotobuf-dev
   libabsl-dev librocksdb-dev prometheus-cpp-dev libdnnl-dev
-  ocl-icd-opencl-dev libhwy-dev libpcre2-dev libsimdjson-dev
+  ocl-icd-opencl-dev libhwy-dev libpcre2-dev libicu-dev libsimdjson-dev
   nlohmann-json3-dev libspdlog-dev libfmt-dev libssl-dev libcli11-dev
   libgtest-dev libgmock-dev libbenchmark-dev
+)
+
+# And what fuzzing needs: tests/fuzz/run.sh.
+FUZZ_PACKAGES=(
+  clang-14 libclang-rt-14-dev cmake ninja-build pkg-config
+  libabsl-dev libpcre2-dev nlohmann-json3-dev libspdlog-dev libfmt-dev
+  libssl-dev
 )
 
 step() { printf '\n\033[1m[%s] %s\033[0m\n' "$(date +%H:%M:%S)" "$*"; }

@@ -18,7 +18,9 @@ constexpr int kMinReconnectMillis = 100;
 constexpr int kMaxReconnectMillis = 2'000;
 
 // Mutating calls carry a request_id or a lease epoch, so every method may be
-// repeated. A stream is repeated only while nothing of it has arrived.
+// repeated. A stream is repeated only while nothing of it has arrived. A server
+// that shuts down ends calls that come too late with CANCELLED; one that the
+// caller cancels is never repeated.
 constexpr char kServiceConfig[] = R"({
   "methodConfig": [{
     "name": [{}],
@@ -27,7 +29,7 @@ constexpr char kServiceConfig[] = R"({
       "initialBackoff": "0.1s",
       "maxBackoff": "1s",
       "backoffMultiplier": 2,
-      "retryableStatusCodes": ["UNAVAILABLE"]
+      "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"]
     }
   }],
   "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1}

@@ -1,6 +1,8 @@
 // Client side: channels and per-call contexts. Every call has a deadline; calls
-// that are safe to repeat are retried on UNAVAILABLE (4 attempts, exponential
-// backoff) by gRPC's own retry policy, given in the channel's service config.
+// that are safe to repeat are retried on UNAVAILABLE, and on a CANCELLED that
+// is not the caller's (a server that shuts down says so), by gRPC's own retry
+// policy: 4 attempts, exponential backoff, given in the channel's service
+// config.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_COMMON_RPC_CHANNEL_H_

@@ -13,8 +13,8 @@ ByteLevelTokenizer::ByteLevelTokenizer(ByteLevelOptions options)
     : VocabTokenizer(std::move(options.vocabulary)),
       merges_(std::move(options.merges)),
       byte_ids_(options.byte_ids),
+      normalizer_(std::move(options.normalizer)),
       splits_(std::move(options.splits)),
-      literals_(std::move(options.literals)),
       add_prefix_space_(options.add_prefix_space) {
   if (!options.ignore_merges) return;
   const std::vector<std::string>& tokens = vocabulary().token_bytes;
@@ -26,30 +26,10 @@ ByteLevelTokenizer::ByteLevelTokenizer(ByteLevelOptions options)
   }
 }
 
-absl::StatusOr<std::vector<int32_t>> ByteLevelTokenizer::EncodeValid(
-    std::string_view text) const {
-  std::vector<int32_t> ids;
-  size_t done = 0;
-  while (done < text.size()) {
-    const LiteralMatcher::Match match = literals_.Find(text, done);
-    const bool found = match.offset != std::string_view::npos;
-    const size_t end = found ? match.offset : text.size();
-    if (end > done) {
-      SL_RETURN_IF_ERROR(EncodeSegment(text.substr(done, end - done), &ids));
-    }
-    done = end;
-    if (found) {
-      ids.push_back(match.id);
-      done += match.length;
-    }
-  }
-  return ids;
-}
-
-absl::Status ByteLevelTokenizer::EncodeSegment(
-    std::string_view text, std::vector<int32_t>* ids) const {
+absl::Status ByteLevelTokenizer::EncodeNormalized(
+    std::string_view text, Start start, std::vector<int32_t>* ids) const {
   std::string prefixed;
-  if (add_prefix_space_ && text.front() != ' ') {
+  if (add_prefix_space_ && start != Start::kContinued && text.front() != ' ') {
     prefixed.reserve(text.size() + 1);
     prefixed.push_back(' ');
     prefixed += text;

@@ -38,7 +38,7 @@ class ParseGuard {
       case json::parse_event_t::key: {
         const auto& key = parsed.get_ref<const std::string&>();
         if (!keys_.back().insert(key).second) {
-          throw std::runtime_error(fmt::format("duplicate key \"{}\"", key));
+          throw std::runtime_error("duplicate key " + JsonExcerpt(parsed));
         }
         break;
       }
@@ -76,14 +76,26 @@ absl::StatusOr<json> ParseJsonObject(std::string_view text,
           return guard(depth, event, parsed);
         });
   } catch (const std::exception& error) {
-    return absl::InvalidArgumentError(
-        fmt::format("{}: not valid JSON: {}", what, error.what()));
+    return absl::InvalidArgumentError(fmt::format(
+        "{}: not valid JSON: {}", what, PrintableExcerpt(error.what(), 300)));
   }
   if (!value.is_object()) {
     return absl::InvalidArgumentError(fmt::format(
         "{}: expected a JSON object, found {}", what, JsonExcerpt(value)));
   }
   return value;
+}
+
+std::string PrintableExcerpt(std::string_view text, size_t max_bytes) {
+  std::string out;
+  for (const char c : text.substr(0, max_bytes)) {
+    if (c >= ' ' && c <= '~') {
+      out += c;
+    } else {
+      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    }
+  }
+  return text.size() > max_bytes ? out + "..." : out;
 }
 
 std::string JsonExcerpt(const json& value) {

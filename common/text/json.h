@@ -8,6 +8,7 @@
 #ifndef SINKLORA_COMMON_TEXT_JSON_H_
 #define SINKLORA_COMMON_TEXT_JSON_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -26,6 +27,10 @@ absl::StatusOr<nlohmann::json> ParseJsonObject(std::string_view text,
 
 // At most 80 characters of a value, for error messages.
 std::string JsonExcerpt(const nlohmann::json& value);
+
+// The first `max_bytes` bytes of any text, for error messages: what is not
+// printable ASCII as \xNN, "..." where it was cut.
+std::string PrintableExcerpt(std::string_view text, size_t max_bytes);
 
 // The field `key`, or nullptr when it is absent or null.
 const nlohmann::json* FindField(const nlohmann::json& object, const char* key);

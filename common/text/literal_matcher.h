@@ -1,18 +1,18 @@
 // Finds tokens that are taken from a text as a whole, before any splitting.
 //
-// Thread-safe once all literals are added.
+// Thread-safe (immutable).
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_COMMON_TEXT_LITERAL_MATCHER_H_
 #define SINKLORA_COMMON_TEXT_LITERAL_MATCHER_H_
 
-#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
-#include "common/text/string_map.h"
+#include "common/text/byte_trie.h"
 
 namespace sinklora {
 
@@ -24,15 +24,37 @@ class LiteralMatcher {
     int32_t id = 0;
   };
 
-  // `literal` is not empty.
-  void Add(std::string_view literal, int32_t id);
+  LiteralMatcher() : LiteralMatcher(Literals()) {}
+  // Texts, none empty, and what Match.id gives for them.
+  using Literals = std::vector<std::pair<std::string, int32_t>>;
+  explicit LiteralMatcher(Literals literals)
+      : empty_(literals.empty()), trie_(std::move(literals)) {}
+
+  bool empty() const { return empty_; }
+  // The longest match at `i`.
+  Match MatchAt(std::string_view text, size_t i) const {
+    Match match;
+    uint32_t node = ByteTrie::kRoot;
+    for (size_t at = i; at < text.size(); ++at) {
+      node = trie_.Step(node, text[at]);
+      if (node == ByteTrie::kNone) break;
+      if (trie_.value(node) >= 0) match = {i, at + 1 - i, trie_.value(node)};
+    }
+    return match;
+  }
   // The leftmost match at or behind `from`, the longest at its place.
-  Match Find(std::string_view text, size_t from) const;
+  Match Find(std::string_view text, size_t from) const {
+    if (empty_) return {};
+    for (size_t i = from; i < text.size(); ++i) {
+      const Match match = MatchAt(text, i);
+      if (match.length > 0) return match;
+    }
+    return {};
+  }
 
  private:
-  StringMap<int32_t> ids_;
-  // Lengths of the literals by first byte, longest first.
-  std::array<std::vector<size_t>, 256> lengths_;
+  bool empty_;
+  ByteTrie trie_;
 };
 
 }  // namespace sinklora

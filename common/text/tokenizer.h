@@ -1,5 +1,6 @@
 // Text <-> token ids for the tokenizers that come with Llama-family models:
-// byte-level BPE of tokenizer.json and SentencePiece BPE of tokenizer.model.
+// byte-level and SentencePiece-like BPE of tokenizer.json, SentencePiece BPE
+// and unigram models, tiktoken ranks.
 //
 // Thread-safe (immutable after loading).
 //
@@ -7,6 +8,7 @@
 #ifndef SINKLORA_COMMON_TEXT_TOKENIZER_H_
 #define SINKLORA_COMMON_TEXT_TOKENIZER_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -20,23 +22,66 @@
 
 namespace sinklora {
 
+struct EncodeOptions {
+  // Text that is a special token's becomes that token. Off: special tokens
+  // never come out of a text, whatever it says.
+  bool parse_special = false;
+
+  // What stands before the text. Some tokenizers put a space before a text
+  // unless it goes on from text encoded before; of those, some put one behind a
+  // special token too.
+  enum class Start { kText, kAfterToken, kContinued };
+  Start start = Start::kText;
+};
+
+// What becomes of spaces at the very start of decoded text.
+enum class LeadingSpace {
+  kKept,
+  kOneStripped,        // the one that Encode put there
+  kOneOfEachStripped,  // one of each token until text begins
+  kFirstTokenStripped  // all of the first token's
+};
+
+// Applies a LeadingSpace rule token by token.
+class LeadingSpaceStripper {
+ public:
+  explicit LeadingSpaceStripper(LeadingSpace rule) : rule_(rule) {}
+  // What is left of the bytes of the next token.
+  std::string_view Strip(std::string_view bytes) {
+    if (rule_ == LeadingSpace::kKept || bytes.empty()) return bytes;
+    if (rule_ == LeadingSpace::kFirstTokenStripped) {
+      bytes.remove_prefix(std::min(bytes.find_first_not_of(' '), bytes.size()));
+    } else if (bytes.front() == ' ') {
+      bytes.remove_prefix(1);
+    }
+    if (rule_ != LeadingSpace::kOneOfEachStripped || !bytes.empty()) {
+      rule_ = LeadingSpace::kKept;
+    }
+    return bytes;
+  }
+
+ private:
+  LeadingSpace rule_;
+};
+
 class Tokenizer {
  public:
-  // Loads tokenizer.json (preferred) or tokenizer.model from a Hugging Face
-  // directory. kNotFound when it has neither; kInvalidArgument naming the file,
-  // the field and the value for anything not supported. Special token ids also
-  // come from tokenizer_config.json, special_tokens_map.json or config.json
-  // when present.
+  // Loads tokenizer.json (preferred) or tokenizer.model, SentencePiece's or
+  // tiktoken's, from a model directory. kNotFound when it has neither;
+  // kInvalidArgument naming the file, the field and the value for anything not
+  // supported. Special token ids also come from tokenizer_config.json,
+  // special_tokens_map.json or config.json when present.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> LoadFromDirectory(
       const std::string& directory);
 
   virtual ~Tokenizer() = default;
 
-  // Ids of `text`, without begin or end token. Text that looks like a special
-  // token is ordinary text here. Invalid UTF-8 is kInvalidArgument with the
-  // byte offset. Time is linear in the text's length up to a log factor.
+  // Ids of `text`, without begin or end token. Invalid UTF-8 (lone surrogates
+  // too) is kInvalidArgument with the byte offset: what became of it elsewhere
+  // differs from library to library. Time is linear in the text's length up to
+  // a log factor.
   virtual absl::StatusOr<std::vector<int32_t>> Encode(
-      std::string_view text) const = 0;
+      std::string_view text, const EncodeOptions& options = {}) const = 0;
   // Bytes of the ids, special tokens left out; may be invalid UTF-8 when ids
   // were cut inside a character. kInvalidArgument for an id outside [0,
   // vocab_size).
@@ -45,21 +90,25 @@ class Tokenizer {
   // Bytes that one id contributes in the middle of a text (nothing for a
   // special token).
   virtual std::string TokenBytes(int32_t id) const = 0;
-  // True when a leading space of the very first decoded token belongs to the
-  // tokenizer, not to the text.
-  virtual bool strips_leading_space() const = 0;
+  virtual LeadingSpace leading_space() const = 0;
   virtual int32_t vocab_size() const = 0;
   // Id of a special (added) token by its exact text, e.g. "<|im_start|>".
   virtual std::optional<int32_t> SpecialTokenId(
       std::string_view text) const = 0;
 
+  // The token that texts begin with; nullopt where the model's own tokenizer
+  // puts none before them, even if its files name one.
   std::optional<int32_t> bos_id() const { return bos_id_; }
   std::optional<int32_t> eos_id() const { return eos_id_; }
+  // The token to begin a chat with whose template begins with "the begin
+  // token": the named one, whether or not texts begin with it.
+  std::optional<int32_t> named_bos_id() const { return named_bos_id_; }
   // SHA-256 of the tokenizer file: what datasets and models are matched by.
   const std::string& digest() const { return digest_; }
 
  protected:
   std::optional<int32_t> bos_id_;
+  std::optional<int32_t> named_bos_id_;
   std::optional<int32_t> eos_id_;
   std::string digest_;
 };
@@ -69,14 +118,15 @@ class Tokenizer {
 // out as U+FFFD. Not thread-safe. Borrows the tokenizer.
 class StreamDecoder {
  public:
-  explicit StreamDecoder(const Tokenizer* tokenizer) : tokenizer_(tokenizer) {}
+  explicit StreamDecoder(const Tokenizer* tokenizer)
+      : tokenizer_(tokenizer), stripper_(tokenizer->leading_space()) {}
   std::string Append(int32_t id);
   std::string Finish();  // what is left, incomplete characters as U+FFFD
 
  private:
   const Tokenizer* const tokenizer_;
   std::string pending_;
-  bool at_start_ = true;
+  LeadingSpaceStripper stripper_;
 };
 
 }  // namespace sinklora

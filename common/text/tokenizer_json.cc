@@ -1,35 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/text/tokenizer_json.h"
 
-#include <optional>
 #include <utility>
-#include <vector>
 
+#include "absl/strings/str_replace.h"
 #include "common/base/status.h"
 #include "common/text/byte_alphabet.h"
 #include "common/text/byte_level_tokenizer.h"
-#include "common/text/character_tokenizer.h"
+#include "common/text/byte_token.h"
 #include "common/text/json.h"
-#include "common/text/tokenizer_json_parts.h"
+#include "common/text/metaspace_tokenizer.h"
+#include "common/text/utf8.h"
 #include "fmt/format.h"
 
 namespace sinklora {
 namespace {
 
 using nlohmann::json;
-
-constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581
-
-// Everything of the file that both kinds of models need.
-struct Parts {
-  const json* normalizer = nullptr;
-  const json* pre_tokenizer = nullptr;
-  const json* decoder = nullptr;
-  const json* model = nullptr;
-  std::vector<AddedToken> added_tokens;
-  StringViewMap<int32_t> vocab;
-  MergeTable merges;
-};
 
 absl::Status CheckModel(const json& model, const std::string& what) {
   SL_ASSIGN_OR_RETURN(const auto type, GetString(model, "type", what));
@@ -51,112 +38,99 @@ absl::Status CheckModel(const json& model, const std::string& what) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Parts> ParseParts(const json& root, const std::string& what) {
-  Parts parts;
-  parts.normalizer = FindField(root, "normalizer");
-  parts.pre_tokenizer = FindField(root, "pre_tokenizer");
-  parts.decoder = FindField(root, "decoder");
-  parts.model = FindField(root, "model");
-  if (parts.model == nullptr || !parts.model->is_object()) {
-    return absl::InvalidArgumentError(
-        fmt::format("{}: model must be an object", what));
-  }
-  SL_RETURN_IF_ERROR(CheckModel(*parts.model, what));
-  SL_ASSIGN_OR_RETURN(parts.added_tokens, ParseAddedTokens(root, what));
-  SL_ASSIGN_OR_RETURN(parts.vocab, ParseVocab(*parts.model, what));
-  SL_ASSIGN_OR_RETURN(parts.merges,
-                      ParseMerges(*parts.model, parts.vocab, what));
-  return parts;
-}
-
-absl::Status AddSplit(const json& part, const std::string& what,
-                      std::vector<std::unique_ptr<SplitRegex>>* splits) {
-  SL_ASSIGN_OR_RETURN(const auto behavior, GetString(part, "behavior", what));
-  SL_ASSIGN_OR_RETURN(const auto invert, GetBool(part, "invert", what));
-  const json* pattern = FindField(part, "pattern");
-  if (behavior.value_or("") != "Isolated" || invert.value_or(false) ||
-      pattern == nullptr || !pattern->is_object()) {
-    return NotSupported(what, "pre_tokenizer", part);
-  }
-  SL_ASSIGN_OR_RETURN(const auto regex, GetString(*pattern, "Regex", what));
-  if (!regex) return NotSupported(what, "pre_tokenizer pattern", *pattern);
-  auto split = SplitRegex::Create(*regex);
-  if (!split.ok()) {
-    return Annotate(split.status(), what + ": pre_tokenizer");
-  }
-  splits->push_back(*std::move(split));
+absl::Status ReadModelFlags(const std::string& what, TokenizerJson* file) {
+  const json& model = *file->model;
+  SL_ASSIGN_OR_RETURN(const auto byte_fallback,
+                      GetBool(model, "byte_fallback", what));
+  file->byte_fallback = byte_fallback.value_or(false);
+  SL_ASSIGN_OR_RETURN(const auto ignore_merges,
+                      GetBool(model, "ignore_merges", what));
+  file->ignore_merges = ignore_merges.value_or(false);
+  SL_ASSIGN_OR_RETURN(const auto fuse_unknown,
+                      GetBool(model, "fuse_unk", what));
+  file->fuse_unknown = fuse_unknown.value_or(false);
+  SL_ASSIGN_OR_RETURN(file->unknown_token, GetString(model, "unk_token", what));
   return absl::OkStatus();
 }
 
-absl::Status AddByteLevel(const json& part, bool is_only,
-                          const std::string& what, ByteLevelOptions* options) {
-  SL_ASSIGN_OR_RETURN(const auto prefix,
-                      GetBool(part, "add_prefix_space", what));
-  SL_ASSIGN_OR_RETURN(const auto use_regex, GetBool(part, "use_regex", what));
-  options->add_prefix_space = prefix.value_or(true);
-  if (options->add_prefix_space && !is_only) {
-    return absl::InvalidArgumentError(fmt::format(
-        "{}: pre_tokenizer: ByteLevel.add_prefix_space = true behind other "
-        "splits is not supported",
-        what));
-  }
-  if (use_regex.value_or(true)) {
-    SL_ASSIGN_OR_RETURN(auto split, SplitRegex::Create(kGpt2Regex));
-    options->splits.push_back(std::move(split));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status ParsePreTokenizer(const json* part, const std::string& what,
-                               ByteLevelOptions* options) {
-  const std::string type = PartType(part);
-  if (type == "ByteLevel") return AddByteLevel(*part, true, what, options);
-  const json* steps =
-      type == "Sequence" ? FindField(*part, "pretokenizers") : nullptr;
-  if (steps == nullptr || !steps->is_array() || steps->empty()) {
-    return absl::InvalidArgumentError(fmt::format(
-        "{}: pre_tokenizer {} is not supported, only ByteLevel and Sequence of "
-        "Split and ByteLevel are",
-        what, type));
-  }
-  for (size_t i = 0; i < steps->size(); ++i) {
-    const json& step = (*steps)[i];
-    const bool last = i + 1 == steps->size();
-    const std::string step_type = PartType(&step);
-    if (!last && step_type == "Split") {
-      SL_RETURN_IF_ERROR(AddSplit(step, what, &options->splits));
-    } else if (last && step_type == "ByteLevel") {
-      SL_RETURN_IF_ERROR(AddByteLevel(step, steps->size() == 1, what, options));
-    } else {
-      return NotSupported(what, fmt::format("pre_tokenizer step {}", i), step);
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<Vocabulary> ByteLevelVocabulary(const Parts& parts,
-                                               const std::string& what,
-                                               LiteralMatcher* literals) {
+// The tokens of the vocabulary, each with the bytes that `bytes_of(text)`
+// gives.
+template <typename BytesOf>
+absl::StatusOr<Vocabulary> MakeVocabulary(const TokenizerJson& file,
+                                          const std::string& what,
+                                          BytesOf bytes_of) {
   VocabularyBuilder builder(what);
   StringViewMap<bool> is_added;
-  for (const AddedToken& token : parts.added_tokens) {
-    const auto it = parts.vocab.find(token.content);
-    if (it != parts.vocab.end() && it->second != token.id) {
+  for (const AddedToken& token : file.added_tokens) {
+    const auto it = file.vocab.find(token.content);
+    if (it != file.vocab.end() && it->second != token.id) {
       return absl::InvalidArgumentError(fmt::format(
           "{}: token '{}' has id {} in added_tokens and {} in model.vocab",
           what, token.content, token.id, it->second));
     }
     is_added.emplace(token.content, true);
-    if (token.special) {
-      SL_RETURN_IF_ERROR(builder.AddSpecial(token.id, token.content));
-    } else {
-      SL_RETURN_IF_ERROR(
-          builder.AddToken(token.id, token.content, token.content));
-      literals->Add(token.content, static_cast<int32_t>(token.id));
-    }
+    SL_RETURN_IF_ERROR(
+        token.special ? builder.AddSpecial(token.id, token.content)
+                      : builder.AddToken(
+                            token.id,
+                            file.pipeline.byte_level
+                                ? token.content
+                                : absl::StrReplaceAll(token.content,
+                                                      {{"\xE2\x96\x81", " "}}),
+                            token.content));
   }
-  for (const auto& [text, id] : parts.vocab) {
+  for (const auto& [text, id] : file.vocab) {
     if (is_added.contains(text)) continue;
+    SL_ASSIGN_OR_RETURN(std::string bytes, bytes_of(text));
+    SL_RETURN_IF_ERROR(builder.AddToken(id, std::move(bytes), text));
+  }
+  SL_ASSIGN_OR_RETURN(Vocabulary vocabulary, builder.Build());
+  vocabulary.leading_space = file.pipeline.leading_space;
+  std::vector<AddedToken> raw, normalized;
+  std::vector<std::string> raw_patterns, normalized_patterns;
+  for (const AddedToken& token : file.added_tokens) {
+    if (!token.normalized) {
+      raw.push_back(token);
+      raw_patterns.push_back(token.content);
+      continue;
+    }
+    normalized.push_back(token);
+    normalized_patterns.push_back(
+        file.pipeline.normalizer.Normalize(token.content, /*may_prepend=*/true)
+            .value_or(token.content));
+  }
+  vocabulary.raw_tokens =
+      AddedTokenMatcher(std::move(raw), std::move(raw_patterns));
+  vocabulary.normalized_tokens =
+      AddedTokenMatcher(std::move(normalized), std::move(normalized_patterns));
+  return vocabulary;
+}
+
+absl::StatusOr<std::unique_ptr<VocabTokenizer>> MakeByteLevel(
+    const TokenizerJson& file, const std::string& what) {
+  ByteLevelOptions options;
+  options.normalizer = file.pipeline.normalizer;
+  options.add_prefix_space = file.pipeline.add_prefix_space;
+  options.ignore_merges = file.ignore_merges;
+  for (const std::string& pattern : file.pipeline.split_patterns) {
+    auto split = SplitRegex::Create(pattern);
+    if (!split.ok()) {
+      return Annotate(split.status(), what + ": pre_tokenizer");
+    }
+    options.splits.push_back(*std::move(split));
+  }
+  for (int byte = 0; byte < 256; ++byte) {
+    const std::string& text = ByteToAlphabet(static_cast<uint8_t>(byte));
+    const auto it = file.vocab.find(text);
+    if (it == file.vocab.end()) {
+      return absl::InvalidArgumentError(
+          fmt::format("{}: model.vocab has no token '{}' for byte 0x{:02x}",
+                      what, text, byte));
+    }
+    options.byte_ids[byte] = it->second;
+  }
+  const auto bytes_of =
+      [&](std::string_view text) -> absl::StatusOr<std::string> {
     std::optional<std::string> bytes = AlphabetToBytes(text);
     if (!bytes || bytes->empty()) {
       return absl::InvalidArgumentError(fmt::format(
@@ -164,122 +138,110 @@ absl::StatusOr<Vocabulary> ByteLevelVocabulary(const Parts& parts,
           "alphabet",
           what, text));
     }
-    SL_RETURN_IF_ERROR(builder.AddToken(id, *std::move(bytes), text));
-  }
-  return builder.Build();
-}
-
-absl::StatusOr<std::unique_ptr<VocabTokenizer>> MakeByteLevel(
-    Parts parts, const std::string& what) {
-  if (parts.normalizer != nullptr) {
-    return absl::InvalidArgumentError(
-        fmt::format("{}: normalizer {} is not supported", what,
-                    PartType(parts.normalizer)));
-  }
-  ByteLevelOptions options;
-  SL_RETURN_IF_ERROR(ParsePreTokenizer(parts.pre_tokenizer, what, &options));
-  if (PartType(parts.decoder) != "ByteLevel") {
-    return absl::InvalidArgumentError(
-        fmt::format("{}: decoder {} is not supported, must be ByteLevel", what,
-                    PartType(parts.decoder)));
-  }
-  SL_ASSIGN_OR_RETURN(const auto ignore_merges,
-                      GetBool(*parts.model, "ignore_merges", what));
-  options.ignore_merges = ignore_merges.value_or(false);
-  for (int byte = 0; byte < 256; ++byte) {
-    const std::string& text = ByteToAlphabet(static_cast<uint8_t>(byte));
-    const auto it = parts.vocab.find(text);
-    if (it == parts.vocab.end()) {
-      return absl::InvalidArgumentError(
-          fmt::format("{}: model.vocab has no token '{}' for byte 0x{:02x}",
-                      what, text, byte));
-    }
-    options.byte_ids[byte] = it->second;
-  }
-  SL_ASSIGN_OR_RETURN(options.vocabulary,
-                      ByteLevelVocabulary(parts, what, &options.literals));
-  options.vocabulary.strips_leading_space = options.add_prefix_space;
-  options.merges = std::move(parts.merges);
+    return *std::move(bytes);
+  };
+  SL_ASSIGN_OR_RETURN(options.vocabulary, MakeVocabulary(file, what, bytes_of));
+  SL_ASSIGN_OR_RETURN(options.merges,
+                      ParseMerges(*file.model, file.vocab, what));
   return std::make_unique<ByteLevelTokenizer>(std::move(options));
 }
 
-// Llama-2's converted form: normalizer Prepend + Replace, no pre_tokenizer; or
-// no normalizer and an unsplitting Metaspace.
-absl::StatusOr<CharacterOptions::Prefix> ParseSpaceHandling(
-    const Parts& parts, const std::string& what) {
-  const json prepend_replace = {
-      {"type", "Sequence"},
-      {"normalizers",
-       {{{"type", "Prepend"}, {"prepend", kSpaceMark}},
-        {{"type", "Replace"},
-         {"pattern", {{"String", " "}}},
-         {"content", kSpaceMark}}}}};
-  if (parts.normalizer != nullptr) {
-    if (*parts.normalizer != prepend_replace) {
-      return NotSupported(what, "normalizer", *parts.normalizer);
+// What stands for characters without a token.
+absl::Status SetFallback(const TokenizerJson& file, const std::string& what,
+                         CharacterBpeOptions* options) {
+  if (file.byte_fallback) {
+    if (!file.pipeline.decodes_bytes) {
+      return absl::InvalidArgumentError(fmt::format(
+          "{}: model.byte_fallback is true but the decoder has no ByteFallback",
+          what));
     }
-    if (parts.pre_tokenizer != nullptr) {
-      return NotSupported(what, "pre_tokenizer", *parts.pre_tokenizer);
+    for (int byte = 0; byte < 256; ++byte) {
+      const std::string text = fmt::format("<0x{:02X}>", byte);
+      const auto it = file.vocab.find(text);
+      if (it == file.vocab.end()) {
+        return absl::InvalidArgumentError(
+            fmt::format("{}: model.byte_fallback is true but model.vocab has "
+                        "no token {}",
+                        what, text));
+      }
+      options->byte_ids[byte] = it->second;
     }
-    return CharacterOptions::Prefix::kAlways;
+    return absl::OkStatus();
   }
-  if (PartType(parts.pre_tokenizer) != "Metaspace") {
-    return absl::InvalidArgumentError(fmt::format(
-        "{}: pre_tokenizer {} without a normalizer is not supported with "
-        "byte_fallback",
-        what, PartType(parts.pre_tokenizer)));
+  const auto it = file.vocab.find(file.unknown_token.value_or(""));
+  if (it == file.vocab.end()) {
+    return absl::InvalidArgumentError(
+        fmt::format("{}: model.unk_token is '{}', must be in model.vocab where "
+                    "byte_fallback is false",
+                    what, file.unknown_token.value_or("")));
   }
-  const json& metaspace = *parts.pre_tokenizer;
-  SL_ASSIGN_OR_RETURN(const auto mark,
-                      GetString(metaspace, "replacement", what));
-  SL_ASSIGN_OR_RETURN(const auto scheme,
-                      GetString(metaspace, "prepend_scheme", what));
-  SL_ASSIGN_OR_RETURN(const auto split, GetBool(metaspace, "split", what));
-  if (mark.value_or("") != kSpaceMark || split.value_or(true) ||
-      (scheme != "first" && scheme != "always" && scheme != "never")) {
-    return NotSupported(what, "pre_tokenizer", metaspace);
-  }
-  return scheme == "never" ? CharacterOptions::Prefix::kNever
-                           : CharacterOptions::Prefix::kIfMissing;
+  options->unknown_id = it->second;
+  options->fuse_unknown = file.fuse_unknown;
+  return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<VocabTokenizer>> MakeCharacter(
-    Parts parts, const std::string& what) {
-  CharacterOptions options;
-  SL_ASSIGN_OR_RETURN(options.prefix, ParseSpaceHandling(parts, what));
-  options.merges = std::move(parts.merges);
-  VocabularyBuilder builder(what);
-  for (const AddedToken& token : parts.added_tokens) {
-    if (!token.special) {
-      return absl::InvalidArgumentError(fmt::format(
-          "{}: added_tokens: token '{}' that is not special is not supported "
-          "with byte_fallback",
-          what, token.content));
+absl::StatusOr<std::unique_ptr<VocabTokenizer>> MakeMetaspace(
+    const TokenizerJson& file, const std::string& what) {
+  if (file.ignore_merges) {
+    return absl::InvalidArgumentError(
+        fmt::format("{}: model.ignore_merges = true is not supported without "
+                    "pre_tokenizer ByteLevel",
+                    what));
+  }
+  const bool splits = file.pipeline.metaspace && file.pipeline.metaspace->split;
+  const std::string space(kSpaceMark);
+  CharacterBpeOptions options(
+      splits ? WordBounds(space, WordBounds::Cut::kBeforeEachSpace)
+             : WordBounds(space));
+  SL_RETURN_IF_ERROR(SetFallback(file, what, &options));
+  const auto bytes_of =
+      [&](std::string_view text) -> absl::StatusOr<std::string> {
+    if (text.empty()) {
+      return absl::InvalidArgumentError(
+          fmt::format("{}: model.vocab has an empty token", what));
     }
-    SL_RETURN_IF_ERROR(builder.AddSpecial(token.id, token.content));
-    parts.vocab.erase(token.content);
-  }
-  for (const auto& [text, id] : parts.vocab) {
-    SL_RETURN_IF_ERROR(
-        AddCharacterToken(text, id, /*escaped=*/true, &options, &builder));
-  }
-  SL_RETURN_IF_ERROR(CheckByteTokens(options, what));
-  SL_ASSIGN_OR_RETURN(options.vocabulary, builder.Build());
-  options.vocabulary.strips_leading_space =
-      options.prefix != CharacterOptions::Prefix::kNever;
-  return std::make_unique<CharacterTokenizer>(std::move(options));
+    const auto byte = ParseByteToken(text);
+    if (byte && file.pipeline.decodes_bytes) {
+      return std::string(1, static_cast<char>(*byte));
+    }
+    options.words.AddToken(text);
+    if (CharacterLength(text, 0) == text.size()) {
+      options.characters[std::string(text)] = file.vocab.find(text)->second;
+    }
+    return absl::StrReplaceAll(std::string(text), {{"\xE2\x96\x81", " "}});
+  };
+  SL_ASSIGN_OR_RETURN(Vocabulary vocabulary,
+                      MakeVocabulary(file, what, bytes_of));
+  SL_ASSIGN_OR_RETURN(options.merges,
+                      ParseMerges(*file.model, file.vocab, what));
+  return std::make_unique<MetaspaceTokenizer>(
+      std::move(vocabulary), file.pipeline.normalizer, file.pipeline.metaspace,
+      std::move(options));
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<VocabTokenizer>> ParseTokenizerJson(
+absl::StatusOr<std::unique_ptr<TokenizerJson>> ParseTokenizerJson(
     std::string_view text, const std::string& what) {
-  SL_ASSIGN_OR_RETURN(const json root, ParseJsonObject(text, what));
-  SL_ASSIGN_OR_RETURN(Parts parts, ParseParts(root, what));
-  SL_ASSIGN_OR_RETURN(const auto byte_fallback,
-                      GetBool(*parts.model, "byte_fallback", what));
-  return byte_fallback.value_or(false) ? MakeCharacter(std::move(parts), what)
-                                       : MakeByteLevel(std::move(parts), what);
+  auto file = std::make_unique<TokenizerJson>();
+  SL_ASSIGN_OR_RETURN(file->root, ParseJsonObject(text, what));
+  file->model = FindField(file->root, "model");
+  if (file->model == nullptr || !file->model->is_object()) {
+    return absl::InvalidArgumentError(
+        fmt::format("{}: model must be an object", what));
+  }
+  SL_RETURN_IF_ERROR(CheckModel(*file->model, what));
+  SL_RETURN_IF_ERROR(ReadModelFlags(what, file.get()));
+  SL_ASSIGN_OR_RETURN(file->pipeline, ParseTokenizerPipeline(file->root, what));
+  SL_ASSIGN_OR_RETURN(file->added_tokens, ParseAddedTokens(file->root, what));
+  SL_ASSIGN_OR_RETURN(file->vocab, ParseVocab(*file->model, what));
+  return file;
+}
+
+absl::StatusOr<std::unique_ptr<VocabTokenizer>> MakeTokenizer(
+    const TokenizerJson& file, const std::string& what) {
+  return file.pipeline.byte_level ? MakeByteLevel(file, what)
+                                  : MakeMetaspace(file, what);
 }
 
 }  // namespace sinklora

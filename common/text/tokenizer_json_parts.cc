@@ -13,32 +13,6 @@ namespace {
 
 using nlohmann::json;
 
-absl::StatusOr<AddedToken> ParseAddedToken(const json& entry,
-                                           const std::string& what) {
-  if (!entry.is_object()) return NotSupported(what, "entry", entry);
-  AddedToken token;
-  SL_ASSIGN_OR_RETURN(const auto content, GetString(entry, "content", what));
-  SL_ASSIGN_OR_RETURN(const auto id, GetInt(entry, "id", 0, INT32_MAX, what));
-  SL_ASSIGN_OR_RETURN(const auto special, GetBool(entry, "special", what));
-  if (!content || content->empty() || !id) {
-    return absl::InvalidArgumentError(fmt::format(
-        "{}: id or content is missing in {}", what, JsonExcerpt(entry)));
-  }
-  token.content = *content;
-  token.id = *id;
-  token.special = special.value_or(false);
-  if (token.special) return token;
-  for (const char* flag : {"single_word", "lstrip", "rstrip"}) {
-    SL_ASSIGN_OR_RETURN(const auto value, GetBool(entry, flag, what));
-    if (value.value_or(false)) {
-      return absl::InvalidArgumentError(
-          fmt::format("{}: {} = true of token '{}' is not supported", what,
-                      flag, token.content));
-    }
-  }
-  return token;
-}
-
 // The two halves of one merge; false when it has another form.
 bool SplitMerge(const json& merge, std::string_view* left,
                 std::string_view* right) {
@@ -59,6 +33,35 @@ bool SplitMerge(const json& merge, std::string_view* left,
 
 }  // namespace
 
+absl::StatusOr<AddedToken> ParseAddedToken(const json& entry,
+                                           std::optional<int64_t> id,
+                                           const std::string& what) {
+  if (!entry.is_object()) return NotSupported(what, "entry", entry);
+  AddedToken token;
+  SL_ASSIGN_OR_RETURN(const auto content, GetString(entry, "content", what));
+  SL_ASSIGN_OR_RETURN(const auto own_id,
+                      GetInt(entry, "id", 0, INT32_MAX, what));
+  if (own_id) id = own_id;
+  if (!content || content->empty() || !id) {
+    return absl::InvalidArgumentError(fmt::format(
+        "{}: id or content is missing in {}", what, JsonExcerpt(entry)));
+  }
+  token.content = *content;
+  token.id = *id;
+  SL_ASSIGN_OR_RETURN(const auto special, GetBool(entry, "special", what));
+  token.special = special.value_or(false);
+  SL_ASSIGN_OR_RETURN(const auto normalized,
+                      GetBool(entry, "normalized", what));
+  token.normalized = normalized.value_or(!token.special);
+  SL_ASSIGN_OR_RETURN(const auto word, GetBool(entry, "single_word", what));
+  token.single_word = word.value_or(false);
+  SL_ASSIGN_OR_RETURN(const auto lstrip, GetBool(entry, "lstrip", what));
+  token.lstrip = lstrip.value_or(false);
+  SL_ASSIGN_OR_RETURN(const auto rstrip, GetBool(entry, "rstrip", what));
+  token.rstrip = rstrip.value_or(false);
+  return token;
+}
+
 absl::StatusOr<std::vector<AddedToken>> ParseAddedTokens(
     const json& root, const std::string& what) {
   std::vector<AddedToken> tokens;
@@ -68,7 +71,7 @@ absl::StatusOr<std::vector<AddedToken>> ParseAddedTokens(
   for (size_t i = 0; i < list->size(); ++i) {
     SL_ASSIGN_OR_RETURN(
         AddedToken token,
-        ParseAddedToken((*list)[i],
+        ParseAddedToken((*list)[i], std::nullopt,
                         fmt::format("{}: added_tokens[{}]", what, i)));
     tokens.push_back(std::move(token));
   }
@@ -97,25 +100,34 @@ absl::StatusOr<StringViewMap<int32_t>> ParseVocab(const json& model,
   return ids;
 }
 
-absl::StatusOr<MergeTable> ParseMerges(const json& model,
-                                       const StringViewMap<int32_t>& vocab,
-                                       const std::string& what) {
+absl::StatusOr<std::vector<MergePair>> ParseMergePairs(
+    const json& model, const std::string& what) {
   const json* merges = FindField(model, "merges");
   if (merges == nullptr || !merges->is_array()) {
     return absl::InvalidArgumentError(
         fmt::format("{}: model.merges must be a list", what));
   }
-  MergeTable table;
-  table.Reserve(merges->size());
-  std::string merged;
+  std::vector<MergePair> pairs(merges->size());
   for (size_t rank = 0; rank < merges->size(); ++rank) {
     const json& merge = (*merges)[rank];
-    std::string_view left, right;
-    if (!SplitMerge(merge, &left, &right)) {
+    if (!SplitMerge(merge, &pairs[rank].first, &pairs[rank].second)) {
       return absl::InvalidArgumentError(
           fmt::format("{}: model.merges[{}] is {}, must be a pair", what, rank,
                       JsonExcerpt(merge)));
     }
+  }
+  return pairs;
+}
+
+absl::StatusOr<MergeTable> ParseMerges(const json& model,
+                                       const StringViewMap<int32_t>& vocab,
+                                       const std::string& what) {
+  SL_ASSIGN_OR_RETURN(const auto pairs, ParseMergePairs(model, what));
+  MergeTable table;
+  table.Reserve(pairs.size());
+  std::string merged;
+  for (size_t rank = 0; rank < pairs.size(); ++rank) {
+    const auto [left, right] = pairs[rank];
     merged.assign(left);
     merged += right;
     int32_t ids[3];

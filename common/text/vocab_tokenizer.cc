@@ -20,7 +20,7 @@ VocabTokenizer::VocabTokenizer(Vocabulary vocabulary)
     : vocabulary_(std::move(vocabulary)) {}
 
 absl::StatusOr<std::vector<int32_t>> VocabTokenizer::Encode(
-    std::string_view text) const {
+    std::string_view text, const EncodeOptions& options) const {
   if (text.empty()) return std::vector<int32_t>();
   if (text.size() >= kMaxTextBytes) {
     return absl::InvalidArgumentError(
@@ -34,26 +34,53 @@ absl::StatusOr<std::vector<int32_t>> VocabTokenizer::Encode(
         fmt::format("text is not valid UTF-8: byte 0x{:02x} at offset {}",
                     static_cast<uint8_t>(text[invalid]), invalid));
   }
-  return EncodeValid(text);
+  std::vector<int32_t> ids;
+  absl::Status status;
+  vocabulary_.raw_tokens.Split(
+      text, options.parse_special, [&](const AddedTokenMatcher::Part& part) {
+        if (part.id >= 0) {
+          ids.push_back(part.id);
+        } else if (status.ok()) {
+          const bool first = part.text.data() == text.data();
+          status =
+              EncodePart(part.text, first ? options.start : Start::kAfterToken,
+                         options.parse_special, &ids);
+        }
+      });
+  SL_RETURN_IF_ERROR(status);
+  return ids;
+}
+
+absl::Status VocabTokenizer::EncodePart(std::string_view text, Start start,
+                                        bool parse_special,
+                                        std::vector<int32_t>* ids) const {
+  const std::optional<std::string> normalized = Normalize(text, start);
+  if (normalized) text = *normalized;
+  absl::Status status;
+  vocabulary_.normalized_tokens.Split(
+      text, parse_special, [&](const AddedTokenMatcher::Part& part) {
+        if (part.id >= 0) {
+          ids->push_back(part.id);
+        } else if (status.ok()) {
+          const bool first = part.text.data() == text.data();
+          status = EncodeNormalized(part.text,
+                                    first ? start : Start::kAfterToken, ids);
+        }
+      });
+  return status;
 }
 
 absl::StatusOr<std::string> VocabTokenizer::Decode(
     std::span<const int32_t> ids) const {
   std::string text;
-  bool at_start = true;
+  LeadingSpaceStripper stripper(leading_space());
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= vocab_size()) {
       return absl::InvalidArgumentError(
           fmt::format("token id {} at position {} is outside [0, {})", ids[i],
                       i, vocab_size()));
     }
-    std::string_view bytes = vocabulary_.token_bytes[ids[i]];
-    if (bytes.empty()) continue;
-    if (at_start && strips_leading_space() && bytes.front() == ' ') {
-      bytes.remove_prefix(1);
-    }
-    at_start = false;
-    text += bytes;
+    text += stripper.Strip(vocabulary_.token_bytes[ids[i]]);
   }
   return text;
 }
@@ -70,12 +97,11 @@ std::optional<int32_t> VocabTokenizer::SpecialTokenId(
   return it->second;
 }
 
-void VocabTokenizer::SetIdentity(std::optional<int32_t> bos_id,
-                                 std::optional<int32_t> eos_id,
-                                 std::string digest) {
-  bos_id_ = bos_id;
-  eos_id_ = eos_id;
-  digest_ = std::move(digest);
+void VocabTokenizer::SetIdentity(Identity identity) {
+  named_bos_id_ = identity.bos_id;
+  if (identity.adds_bos) bos_id_ = identity.bos_id;
+  eos_id_ = identity.eos_id;
+  digest_ = std::move(identity.digest);
 }
 
 absl::Status VocabularyBuilder::Grow(int64_t id, std::string_view name) {

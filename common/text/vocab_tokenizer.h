@@ -17,6 +17,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/text/added_tokens.h"
 #include "common/text/string_map.h"
 #include "common/text/tokenizer.h"
 
@@ -27,35 +28,49 @@ struct Vocabulary {
   // tokens.
   std::vector<std::string> token_bytes;
   StringMap<int32_t> special_ids;
-  bool strips_leading_space = false;
+  LeadingSpace leading_space = LeadingSpace::kKept;
+  // Looked for in the text as it is, and then in the normalized parts between.
+  AddedTokenMatcher raw_tokens;
+  AddedTokenMatcher normalized_tokens;
 };
 
 class VocabTokenizer : public Tokenizer {
  public:
   absl::StatusOr<std::vector<int32_t>> Encode(
-      std::string_view text) const final;
+      std::string_view text, const EncodeOptions& options) const final;
   absl::StatusOr<std::string> Decode(std::span<const int32_t> ids) const final;
   std::string TokenBytes(int32_t id) const final;
-  bool strips_leading_space() const final {
-    return vocabulary_.strips_leading_space;
-  }
+  LeadingSpace leading_space() const final { return vocabulary_.leading_space; }
   int32_t vocab_size() const final {
     return static_cast<int32_t>(vocabulary_.token_bytes.size());
   }
   std::optional<int32_t> SpecialTokenId(std::string_view text) const final;
 
   // For the loader, before the tokenizer is handed out.
-  void SetIdentity(std::optional<int32_t> bos_id, std::optional<int32_t> eos_id,
-                   std::string digest);
+  struct Identity {
+    std::optional<int32_t> bos_id;
+    std::optional<int32_t> eos_id;
+    bool adds_bos = true;
+    std::string digest;
+  };
+  void SetIdentity(Identity identity);
 
  protected:
+  using Start = EncodeOptions::Start;
+
   explicit VocabTokenizer(Vocabulary vocabulary);
-  // Ids of valid UTF-8 of less than 2^30 bytes, not empty.
-  virtual absl::StatusOr<std::vector<int32_t>> EncodeValid(
-      std::string_view text) const = 0;
+  // What becomes of a text between raw added tokens; nullopt: nothing.
+  virtual std::optional<std::string> Normalize(std::string_view text,
+                                               Start start) const = 0;
+  // Appends the ids of normalized text without added tokens, not empty.
+  virtual absl::Status EncodeNormalized(std::string_view text, Start start,
+                                        std::vector<int32_t>* ids) const = 0;
   const Vocabulary& vocabulary() const { return vocabulary_; }
 
  private:
+  absl::Status EncodePart(std::string_view text, Start start,
+                          bool parse_special, std::vector<int32_t>* ids) const;
+
   const Vocabulary vocabulary_;
 };
 

@@ -7,7 +7,7 @@
 #include <limits>
 #include <utility>
 
-#include "absl/strings/escaping.h"
+#include "common/text/json.h"
 #include "common/weights/safetensors.h"
 #include "fmt/format.h"
 #include "fmt/ranges.h"
@@ -149,11 +149,7 @@ std::string ShapeToString(const std::vector<int64_t>& shape) {
 
 std::string TensorLabel(std::string_view name) {
   constexpr size_t kMaxBytes = 200;
-  const bool cut = name.size() > kMaxBytes;
-  const std::string_view shown = name.substr(0, kMaxBytes);
-  return fmt::format("tensor '{}{}'",
-                     absl::CHexEscape({shown.data(), shown.size()}),
-                     cut ? "..." : "");
+  return fmt::format("tensor '{}'", PrintableExcerpt(name, kMaxBytes));
 }
 
 std::string JoinForMessage(const std::vector<std::string>& findings) {

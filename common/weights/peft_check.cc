@@ -115,6 +115,10 @@ absl::Status CheckGroup(const std::map<std::string, HostTensor>& found,
 
 absl::Status CheckAdapter(const PeftAdapter& adapter, const LlamaConfig& base) {
   SL_RETURN_IF_ERROR(CheckNumbers(adapter));
+  if (adapter.context_tokens > 0) {
+    const absl::Status fits = CheckRopeFactor(base, adapter.rope_factor);
+    if (!fits.ok()) return Annotate(fits, "adapter");
+  }
   PeftConfig config = adapter;
   if (config.modules_to_save.empty()) {
     for (const auto& [name, tensor] : adapter.full) {

@@ -192,7 +192,8 @@ class HeaderReader : public nlohmann::json_sax<json> {
 
   bool parse_error(size_t, const std::string&,
                    const nlohmann::detail::exception& error) override {
-    return Fail(fmt::format("header: not valid JSON: {}", error.what()));
+    return Fail(fmt::format("header: not valid JSON: {}",
+                            PrintableExcerpt(error.what(), 300)));
   }
 
  private:

@@ -11,6 +11,7 @@ endif()
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
 
 set(SINKLORA_SANITIZE "" CACHE STRING "Sanitizers: empty, 'address,undefined' or 'thread'")
+option(SINKLORA_FUZZ "Only the fuzz targets and what they need, instrumented for libFuzzer (needs clang)" OFF)
 
 find_program(SINKLORA_CCACHE ccache)
 if(SINKLORA_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
@@ -33,13 +34,19 @@ endif()
 function(sinklora_compile_settings target rpc)
   target_compile_options(${target} PRIVATE ${SINKLORA_WARNINGS})
   if(SINKLORA_SANITIZE)
-    # GCC 12 takes instrumented std::function members for uninitialised ones.
-    target_compile_options(${target} PRIVATE -Wno-maybe-uninitialized)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+      # GCC 12 takes instrumented std::function members for uninitialised ones.
+      target_compile_options(${target} PRIVATE -Wno-maybe-uninitialized)
+    endif()
     if(NOT (rpc AND SINKLORA_SANITIZE STREQUAL "thread"))
       target_compile_options(${target} PRIVATE -fsanitize=${SINKLORA_SANITIZE} -fno-omit-frame-pointer
                                                -fno-sanitize-recover=all)
     endif()
     target_link_options(${target} PUBLIC -fsanitize=${SINKLORA_SANITIZE})
+  endif()
+  if(SINKLORA_FUZZ)
+    target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
+    target_compile_definitions(${target} PRIVATE _GLIBCXX_ASSERTIONS)
   endif()
 endfunction()
 
@@ -82,6 +89,37 @@ function(sinklora_cc_test)
   set_tests_properties(${ARG_NAME} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
     RUN_SERIAL ${ARG_SERIAL}
     ENVIRONMENT "SINKLORA_SOURCE_DIR=${PROJECT_SOURCE_DIR};SINKLORA_SHARED_DIR=${PROJECT_SOURCE_DIR}/../shared;SINKLORA_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};SINKLORA_SANITIZE=${SINKLORA_SANITIZE};TSAN_OPTIONS=ignore_noninstrumented_modules=1;UBSAN_OPTIONS=print_stacktrace=1")
+endfunction()
+
+# sinklora_fuzz_target(NAME name SRCS ... DEPS ... [MAX_LEN bytes] [SEEDS glob ...])
+# Declares the fuzz target of SRCS, which define LLVMFuzzerTestOneInput. With SINKLORA_FUZZ it is the libFuzzer
+# program fuzz_<name>, and tests/fuzz/run.sh finds it and its seeds (globs below the repository or, after "shared:",
+# below the shared inputs folder). Otherwise it is the test fuzz_<name>_test, which runs the inputs in
+# tests/fuzz/regressions/<name> through the same function.
+function(sinklora_fuzz_target)
+  cmake_parse_arguments(ARG "" "NAME;MAX_LEN" "SRCS;DEPS;SEEDS" ${ARGN})
+  set(regressions ${PROJECT_SOURCE_DIR}/tests/fuzz/regressions/${ARG_NAME})
+  file(GLOB inputs ${regressions}/*)
+  if(NOT inputs)
+    message(FATAL_ERROR "${regressions} needs at least one input")
+  endif()
+  if(NOT ARG_MAX_LEN)
+    set(ARG_MAX_LEN 4096)
+  endif()
+  if(SINKLORA_FUZZ)
+    add_executable(fuzz_${ARG_NAME} ${ARG_SRCS})
+    target_include_directories(fuzz_${ARG_NAME} PRIVATE ${PROJECT_SOURCE_DIR})
+    target_link_libraries(fuzz_${ARG_NAME} PRIVATE ${ARG_DEPS})
+    target_link_options(fuzz_${ARG_NAME} PRIVATE -fsanitize=fuzzer)
+    sinklora_compile_settings(fuzz_${ARG_NAME} FALSE)
+    list(JOIN ARG_SEEDS "\n" seeds)
+    file(WRITE ${PROJECT_BINARY_DIR}/fuzz/${ARG_NAME}.target "${ARG_MAX_LEN}\n${seeds}\n")
+  else()
+    sinklora_cc_test(NAME fuzz_${ARG_NAME}_test
+      SRCS ${ARG_SRCS} ${PROJECT_SOURCE_DIR}/tests/fuzz/replay_test.cc DEPS sinklora::base ${ARG_DEPS})
+    target_compile_definitions(fuzz_${ARG_NAME}_test PRIVATE
+      FUZZ_TARGET="${ARG_NAME}" FUZZ_MAX_LEN=${ARG_MAX_LEN})
+  endif()
 endfunction()
 
 # sinklora_add_subdirectories(dir ...)

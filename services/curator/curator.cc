@@ -32,6 +32,7 @@ class CuratorProcess final : public Curator {
                                              .threads = threads,
                                              .models = &registry_,
                                              .metrics = &metrics_,
+                                             .disk = options.disk,
                                              .clock = options.clock}));
     service_ = std::make_unique<CuratorServiceImpl>(
         RpcContext{.service = "CuratorService",
@@ -57,10 +58,11 @@ absl::StatusOr<std::unique_ptr<Curator>> Curator::Create(
     CuratorOptions options) {
   if (options.data_dir.empty() || options.registry_address == nullptr ||
       options.metrics == nullptr || options.executor == nullptr ||
-      options.clock == nullptr || options.threads < 0) {
+      options.disk == nullptr || options.clock == nullptr ||
+      options.threads < 0) {
     return absl::InvalidArgumentError(fmt::format(
         "curator needs data_dir (\"{}\"), registry_address, metrics, executor, "
-        "clock and threads >= 0 ({})",
+        "disk, clock and threads >= 0 ({})",
         options.data_dir, options.threads));
   }
   auto curator = std::make_unique<CuratorProcess>(options);

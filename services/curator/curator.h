@@ -18,6 +18,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
+#include "common/base/disk_budget.h"
 #include "common/base/executor.h"
 #include "common/metrics/metrics.h"
 
@@ -40,6 +41,7 @@ struct CuratorOptions {
   // Borrowed, must outlive the curator.
   MetricsRegistry* metrics = nullptr;
   Executor* executor = nullptr;
+  DiskBudget* disk = nullptr;  // of data_dir
   Clock* clock = RealClock();
 };
 

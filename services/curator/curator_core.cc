@@ -95,6 +95,7 @@ CuratorCore::CuratorCore(Options options, DataLayout layout,
                 .catalog = &catalog_,
                 .locks = &locks_,
                 .metrics = options_.metrics,
+                .disk = options_.disk,
                 .clock = options_.clock}),
       datasets_({.layout = layout_,
                  .threads = options_.threads,
@@ -153,6 +154,7 @@ absl::StatusOr<SourceInfo> CuratorCore::ImportSource(
 absl::StatusOr<DatasetInfo> CuratorCore::Curate(const CurateRequest& request,
                                                 const CancelledFn& cancelled,
                                                 const ProgressFn& progress) {
+  SL_RETURN_IF_ERROR(options_.disk->CheckRoom());
   ProgressLimiter limiter(options_.clock, progress);
   return datasets_.Curate(
       request, OrStopping(cancelled),
@@ -189,6 +191,7 @@ absl::StatusOr<CuratorCore::DatasetPage> CuratorCore::ListDatasets(
 
 absl::StatusOr<DatasetStore::Export> CuratorCore::MakeExport(
     const std::string& name, const CancelledFn& cancelled) {
+  SL_RETURN_IF_ERROR(options_.disk->CheckRoom());
   return datasets_.MakeExport(name, OrStopping(cancelled));
 }
 

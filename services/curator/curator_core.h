@@ -1,7 +1,7 @@
 // The curator without gRPC: opens the data directory, puts the parts together,
 // and keeps what they share.
 //
-// Thread-safe after Create. Borrows models, metrics and clock.
+// Thread-safe after Create. Borrows models, metrics, disk and clock.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_SERVICES_CURATOR_CURATOR_CORE_H_
@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
+#include "common/base/disk_budget.h"
 #include "common/base/files.h"
 #include "common/store/store.h"
 #include "services/curator/catalog.h"
@@ -36,6 +37,7 @@ class CuratorCore {
     int threads = 1;       // of one curation, >= 1
     ModelSource* models = nullptr;
     CuratorMetrics* metrics = nullptr;
+    DiskBudget* disk = nullptr;  // of data_dir
     Clock* clock = nullptr;
   };
   // Removes what a crash left half done. kFailedPrecondition when another
@@ -44,6 +46,9 @@ class CuratorCore {
 
   // A directory for an upload, deleted with the object.
   absl::StatusOr<std::unique_ptr<TempDir>> NewUploadDir();
+  // Room for what is about to be written. Imports, curations and exports ask
+  // themselves; an upload must.
+  DiskBudget* disk() const { return options_.disk; }
   // See SourceStore and DatasetStore. After Stop they end with kCancelled.
   absl::StatusOr<SourceInfo> ImportSource(const ImportRequest& request,
                                           const std::string& directory,

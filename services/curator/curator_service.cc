@@ -46,13 +46,15 @@ absl::StatusOr<ImportRequest> ReadHeader(
 }
 
 absl::Status ReceiveFiles(StreamReader<v1::ImportSourceRequest>* reader,
-                          FileReceiver* receiver) {
+                          DiskBudget* disk, FileReceiver* receiver) {
   v1::ImportSourceRequest message;
   while (reader->Read(&message)) {
     if (!message.has_chunk()) {
       return InvalidField("chunk",
                           "every message after the first must hold a chunk");
     }
+    SL_ASSIGN_OR_RETURN(const auto room,
+                        disk->Reserve(message.chunk().data().size()));
     SL_RETURN_IF_ERROR(receiver->Accept(message.chunk()));
   }
   return receiver->Finish();
@@ -132,9 +134,10 @@ absl::Status CuratorServiceImpl::DoImport(
     const CallInfo& info, StreamReader<v1::ImportSourceRequest>* reader,
     v1::ImportSourceResponse* response) {
   SL_ASSIGN_OR_RETURN(const ImportRequest request, ReadHeader(reader));
+  SL_RETURN_IF_ERROR(core_->disk()->CheckRoom());
   SL_ASSIGN_OR_RETURN(const auto upload, core_->NewUploadDir());
   FileReceiver receiver(upload->path(), max_source_bytes_);
-  SL_RETURN_IF_ERROR(ReceiveFiles(reader, &receiver));
+  SL_RETURN_IF_ERROR(ReceiveFiles(reader, core_->disk(), &receiver));
   if (info.cancellation->cancelled()) return CallOver();
   std::vector<StoredFile> files;
   for (const FileReceiver::Received& file : receiver.received()) {

@@ -105,6 +105,10 @@ absl::StatusOr<SourceInfo> SourceStore::Make(const ImportRequest& request,
   SL_ASSIGN_OR_RETURN(source.format, ResolveFormat(request.format, files));
   SL_ASSIGN_OR_RETURN(const auto stage,
                       TempDir::Create(options_.layout.staging()));
+  // The normalised records are about as large as the files they come from.
+  int64_t upload_bytes = 0;
+  for (const StoredFile& file : files) upload_bytes += file.size_bytes;
+  SL_ASSIGN_OR_RETURN(const auto room, options_.disk->Reserve(upload_bytes));
   const std::string staged = JoinPath(stage->path(), "source");
   SL_RETURN_IF_ERROR(MakeDirs(staged));
   SL_ASSIGN_OR_RETURN(

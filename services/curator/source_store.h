@@ -1,7 +1,7 @@
 // Imports sources: normalised records in content-addressed directories, names
 // in the catalog.
 //
-// Thread-safe. Borrows catalog, locks, metrics and clock.
+// Thread-safe. Borrows catalog, locks, metrics, disk and clock.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_SERVICES_CURATOR_SOURCE_STORE_H_
@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
+#include "common/base/disk_budget.h"
 #include "services/curator/catalog.h"
 #include "services/curator/data_layout.h"
 #include "services/curator/metrics.h"
@@ -36,6 +37,7 @@ class SourceStore {
     Catalog* catalog = nullptr;
     NameLocks* locks = nullptr;
     CuratorMetrics* metrics = nullptr;
+    DiskBudget* disk = nullptr;
     Clock* clock = nullptr;
   };
   explicit SourceStore(Options options) : options_(std::move(options)) {}

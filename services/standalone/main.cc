@@ -58,6 +58,9 @@ void AddFlags(CLI::App* app, Flags* flags) {
   app->add_option("--lease-ttl-seconds", options->lease_ttl_seconds,
                   "How long a job waits for a worker that went silent")
       ->capture_default_str();
+  app->add_option("--disk-reserve-bytes", options->disk_reserve_bytes,
+                  "Bytes of the disk that uploads and datasets leave free")
+      ->capture_default_str();
   app->add_option("--drain-seconds", flags->drain_seconds,
                   "Seconds that running calls get to end after SIGTERM")
       ->check(CLI::NonNegativeNumber)

@@ -74,6 +74,8 @@ class StandaloneImpl final : public Standalone {
   bool stopped_ ABSL_GUARDED_BY(stop_mutex_) = false;
   // In the order of construction; destroyed the other way round.
   std::unique_ptr<DataDirLock> lock_;
+  // One for all: the parts share the disk.
+  std::unique_ptr<DiskBudget> disk_;
   const std::unique_ptr<MetricsRegistry> metrics_ = MetricsRegistry::Create();
   // One a service: a call of one that waits for another never holds the thread
   // the other needs.
@@ -113,17 +115,21 @@ absl::Status StandaloneImpl::CheckOptions() const {
 
 absl::Status StandaloneImpl::MakeServices() {
   const auto self = [this] { return address_.Get(); };
-  SL_ASSIGN_OR_RETURN(curator_, curator::Curator::Create(
-                                    {.data_dir = Path("curator"),
-                                     .registry_address = self,
-                                     .threads = options_.threads,
-                                     .metrics = metrics_.get(),
-                                     .executor = curator_executor_.get()}));
+  SL_ASSIGN_OR_RETURN(disk_, DiskBudget::Create(options_.data_dir,
+                                                options_.disk_reserve_bytes));
+  SL_ASSIGN_OR_RETURN(
+      curator_, curator::Curator::Create({.data_dir = Path("curator"),
+                                          .registry_address = self,
+                                          .threads = options_.threads,
+                                          .metrics = metrics_.get(),
+                                          .executor = curator_executor_.get(),
+                                          .disk = disk_.get()}));
   trainer::TrainerOptions trainer_options;
   trainer_options.data_dir = Path("trainer");
   trainer_options.curator_address = self;
   trainer_options.metrics = metrics_.get();
   trainer_options.executor = trainer_executor_.get();
+  trainer_options.disk = disk_.get();
   trainer_options.lease_ttl_seconds = options_.lease_ttl_seconds;
   SL_ASSIGN_OR_RETURN(trainer_, trainer::Trainer::Create(trainer_options));
   inference::InferenceOptions inference_options;

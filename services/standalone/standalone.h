@@ -16,6 +16,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "common/base/disk_budget.h"
 
 namespace sinklora::standalone {
 
@@ -33,6 +34,8 @@ struct StandaloneOptions {
   std::string device = "auto";
   // How long a job waits for a worker that went silent, > 0.
   double lease_ttl_seconds = 15;
+  // Of the data directory's disk that uploads and datasets leave free, >= 0.
+  int64_t disk_reserve_bytes = kDefaultDiskReserveBytes;
 };
 
 class Standalone {

@@ -47,22 +47,6 @@ absl::StatusOr<std::unique_ptr<TempDir>> ArtifactStore::NewStaging() const {
   return TempDir::Create(StagingDir());
 }
 
-absl::StatusOr<int64_t> ArtifactStore::UploadBudgetBytes() const {
-  SL_ASSIGN_OR_RETURN(const int64_t free_bytes, FreeDiskBytes(StagingDir()));
-  const int64_t budget_bytes = free_bytes - options_.disk_reserve_bytes;
-  if (budget_bytes <= 0) {
-    return MakeError(
-        absl::StatusCode::kResourceExhausted,
-        fmt::format("the trainer's disk has {} bytes free and keeps {} in "
-                    "reserve: nothing can be stored",
-                    free_bytes, options_.disk_reserve_bytes),
-        {"STORAGE_LOW",
-         {{"free_bytes", std::to_string(free_bytes)},
-          {"reserve_bytes", std::to_string(options_.disk_reserve_bytes)}}});
-  }
-  return budget_bytes;
-}
-
 std::string ArtifactStore::ModelDir(const std::string& digest) const {
   return JoinPath(JoinPath(options_.root, "models"), digest);
 }

@@ -21,6 +21,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/base/disk_budget.h"
 #include "common/base/files.h"
 #include "sinklora/common/v1/file_chunk.pb.h"
 
@@ -32,18 +33,15 @@ class ArtifactStore {
  public:
   struct Options {
     std::string root;
-    // Bytes of the disk that uploads leave free: the job state beside them
-    // must still be writable when artefacts have filled the disk.
-    int64_t disk_reserve_bytes = int64_t{64} << 20;
+    DiskBudget* disk = nullptr;  // of root; borrowed
   };
   static absl::StatusOr<std::unique_ptr<ArtifactStore>> Create(
       const Options& options);
 
   // A fresh directory for one upload, removed with the returned object.
   absl::StatusOr<std::unique_ptr<TempDir>> NewStaging() const;
-  // Bytes an upload may have. kResourceExhausted (reason STORAGE_LOW) when
-  // less than the reserve is free.
-  absl::StatusOr<int64_t> UploadBudgetBytes() const;
+  // Room for what is about to be written below the root.
+  DiskBudget* disk() const { return options_.disk; }
 
   std::string ModelDir(const std::string& digest) const;
   std::string AdapterDir(const std::string& digest) const;

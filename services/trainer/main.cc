@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/flags/flag.h"
+#include "common/base/disk_budget.h"
 #include "common/base/status.h"
 #include "common/rpc/process.h"
 #include "services/trainer/trainer.h"
@@ -16,20 +17,23 @@ ABSL_FLAG(std::string, curator, "127.0.0.1:7070",
           "host:port of the curator service");
 ABSL_FLAG(double, lease_ttl_seconds, 15,
           "seconds a worker keeps a job without renewing its lease");
+ABSL_FLAG(int64_t, disk_reserve_bytes, sinklora::kDefaultDiskReserveBytes,
+          "bytes of the data directory's disk that uploads leave free");
 
 namespace sinklora::trainer {
 namespace {
 
 class Process final : public HostedService {
  public:
-  explicit Process(std::unique_ptr<Trainer> trainer)
-      : trainer_(std::move(trainer)) {}
+  Process(std::unique_ptr<DiskBudget> disk, std::unique_ptr<Trainer> trainer)
+      : disk_(std::move(disk)), trainer_(std::move(trainer)) {}
   std::vector<grpc::Service*> grpc_services() override {
     return trainer_->services();
   }
   void OnStop() override { trainer_->Stop(); }
 
  private:
+  const std::unique_ptr<DiskBudget> disk_;
   const std::unique_ptr<Trainer> trainer_;
 };
 
@@ -45,8 +49,12 @@ absl::StatusOr<std::unique_ptr<HostedService>> Start(const ProcessEnv& env) {
   options.metrics = env.metrics;
   options.executor = env.executor;
   options.lease_ttl_seconds = absl::GetFlag(FLAGS_lease_ttl_seconds);
+  SL_ASSIGN_OR_RETURN(
+      auto disk, DiskBudget::Create(options.data_dir,
+                                    absl::GetFlag(FLAGS_disk_reserve_bytes)));
+  options.disk = disk.get();
   SL_ASSIGN_OR_RETURN(auto trainer, Trainer::Create(options));
-  return std::make_unique<Process>(std::move(trainer));
+  return std::make_unique<Process>(std::move(disk), std::move(trainer));
 }
 
 }  // namespace

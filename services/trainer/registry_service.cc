@@ -183,7 +183,7 @@ class Service final : public RegistryService::CallbackService {
     return RunServerStream<ExportMergedModelRequest, ExportMergedModelResponse>(
         rpc_, "ExportMergedModel", context, request,
         [this](const CallInfo&, const auto& req, auto* writer) -> absl::Status {
-          SL_RETURN_IF_ERROR(artifacts_->UploadBudgetBytes().status());
+          SL_RETURN_IF_ERROR(artifacts_->disk()->CheckRoom());
           SL_ASSIGN_OR_RETURN(const auto dir, artifacts_->NewStaging());
           SL_RETURN_IF_ERROR(
               registry_->ExportMerged(req.adapter(), dir->path()));

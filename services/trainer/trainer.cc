@@ -74,9 +74,8 @@ class TrainerImpl final : public Trainer {
     // directory that ArtifactStore empties.
     SL_ASSIGN_OR_RETURN(store_,
                         OpenRocksStore(JoinPath(options_.data_dir, "state")));
-    SL_ASSIGN_OR_RETURN(artifacts_,
-                        ArtifactStore::Create(
-                            {options_.data_dir, options_.disk_reserve_bytes}));
+    SL_ASSIGN_OR_RETURN(
+        artifacts_, ArtifactStore::Create({options_.data_dir, options_.disk}));
     datasets_ = MakeCuratorCatalog(options_.curator_address);
     SL_ASSIGN_OR_RETURN(registry_,
                         Registry::Create({store_.get(), artifacts_.get(),
@@ -144,10 +143,10 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(
     const TrainerOptions& options) {
   if (options.data_dir.empty() || options.curator_address == nullptr ||
       options.metrics == nullptr || options.executor == nullptr ||
-      options.clock == nullptr) {
+      options.clock == nullptr || options.disk == nullptr) {
     return absl::InvalidArgumentError(
-        "TrainerOptions: data_dir, curator_address, metrics, executor and "
-        "clock are required");
+        "TrainerOptions: data_dir, curator_address, metrics, executor, "
+        "clock and disk are required");
   }
   auto trainer = std::make_unique<TrainerImpl>(options);
   SL_RETURN_IF_ERROR(trainer->Init());

@@ -4,8 +4,8 @@
 //   data_dir/state/      rows (RocksDB; one process at a time)
 //   data_dir/models, adapters, jobs, staging: see ArtifactStore
 //
-// Thread-safe. Borrows executor, metrics and clock. The services must be out
-// of their server (drained) before the Trainer is destroyed.
+// Thread-safe. Borrows executor, metrics, clock and disk. The services must be
+// out of their server (drained) before the Trainer is destroyed.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_SERVICES_TRAINER_TRAINER_H_
@@ -19,6 +19,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
+#include "common/base/disk_budget.h"
 #include "common/base/executor.h"
 #include "common/metrics/metrics.h"
 
@@ -37,7 +38,7 @@ struct TrainerOptions {
   Clock* clock = RealClock();
   double lease_ttl_seconds = 15;
   int max_attempts = 5;
-  int64_t disk_reserve_bytes = int64_t{64} << 20;
+  DiskBudget* disk = nullptr;  // of data_dir
 };
 
 class Trainer {

@@ -6,6 +6,7 @@
 #define SINKLORA_SERVICES_TRAINER_UPLOAD_H_
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <string>
 
@@ -45,15 +46,17 @@ absl::StatusOr<StagedUpload> ReceiveFiles(const CallInfo& call,
                                           const ArtifactStore& artifacts) {
   StagedUpload upload;
   SL_ASSIGN_OR_RETURN(upload.dir, artifacts.NewStaging());
-  SL_ASSIGN_OR_RETURN(const int64_t budget_bytes,
-                      artifacts.UploadBudgetBytes());
-  FileReceiver receiver(upload.dir->path(), budget_bytes);
+  SL_RETURN_IF_ERROR(artifacts.disk()->CheckRoom());
+  FileReceiver receiver(upload.dir->path(),
+                        std::numeric_limits<int64_t>::max());
   Request request;
   while (reader->Read(&request)) {
     if (!request.has_chunk()) {
       return absl::InvalidArgumentError(
           "a message after the first of the stream has no chunk");
     }
+    SL_ASSIGN_OR_RETURN(const auto room, artifacts.disk()->Reserve(
+                                             request.chunk().data().size()));
     SL_RETURN_IF_ERROR(receiver.Accept(request.chunk()));
   }
   // The end of the stream and the end of the client look the same to Read().

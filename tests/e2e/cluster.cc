@@ -26,7 +26,7 @@ const char* PartName(Part part) {
 absl::StatusOr<std::vector<std::string>> Cluster::CommandLine(Part part) const {
   const std::string name = PartName(part);
   SL_ASSIGN_OR_RETURN(const std::string path, ProgramPath("sinklora-" + name));
-  const std::string data = JoinPath(dir_->path(), name);
+  const std::string data = data_dir(part);
   const std::string& trainer = addresses_.at(Part::kTrainer);
   const std::string& curator = addresses_.at(Part::kCurator);
   std::vector<std::string> arguments = {
@@ -68,14 +68,31 @@ absl::StatusOr<std::unique_ptr<Cluster>> Cluster::Start(
     cluster->metrics_addresses_[part] =
         fmt::format("127.0.0.1:{}", metrics_port);
   }
-  for (const Part part : kAllParts)
-    SL_RETURN_IF_ERROR(cluster->StartPart(part));
+  // None needs another one to start.
+  for (const Part part : options.parts) {
+    SL_RETURN_IF_ERROR(cluster->Spawn(part, {}));
+  }
+  for (const Part part : options.parts) {
+    SL_RETURN_IF_ERROR(cluster->WaitUntilServing(part));
+  }
   return cluster;
 }
 
-absl::Status Cluster::StartPart(Part part) {
-  SL_ASSIGN_OR_RETURN(const auto arguments, CommandLine(part));
+absl::Status Cluster::StartPart(Part part,
+                                const std::vector<std::string>& more_flags) {
+  SL_RETURN_IF_ERROR(Spawn(part, more_flags));
+  return WaitUntilServing(part);
+}
+
+absl::Status Cluster::Spawn(Part part,
+                            const std::vector<std::string>& more_flags) {
+  SL_ASSIGN_OR_RETURN(auto arguments, CommandLine(part));
+  arguments.insert(arguments.end(), more_flags.begin(), more_flags.end());
   SL_ASSIGN_OR_RETURN(processes_[part], Process::Start(arguments));
+  return absl::OkStatus();
+}
+
+absl::Status Cluster::WaitUntilServing(Part part) {
   const std::string expected =
       fmt::format("listening on {}, metrics http://{}/metrics",
                   addresses_.at(part), metrics_addresses_.at(part));
@@ -95,11 +112,14 @@ absl::Status Cluster::StartSecondWorker() {
 }
 
 std::vector<std::string> Cluster::CliArguments(
-    const std::vector<std::string>& arguments) const {
+    const std::vector<std::string>& arguments,
+    const std::map<Part, std::string>& elsewhere) const {
+  std::map<Part, std::string> addresses = elsewhere;
+  addresses.insert(addresses_.begin(), addresses_.end());
   std::vector<std::string> all = {
-      cli_path_, "--curator=" + addresses_.at(Part::kCurator),
-      "--trainer=" + addresses_.at(Part::kTrainer),
-      "--inference=" + addresses_.at(Part::kInference)};
+      cli_path_, "--curator=" + addresses.at(Part::kCurator),
+      "--trainer=" + addresses.at(Part::kTrainer),
+      "--inference=" + addresses.at(Part::kInference)};
   all.insert(all.end(), arguments.begin(), arguments.end());
   return all;
 }

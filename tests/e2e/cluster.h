@@ -20,6 +20,7 @@
 namespace sinklora::testing {
 
 enum class Part { kTrainer, kCurator, kWorker, kInference };
+const char* PartName(Part part);
 inline constexpr Part kAllParts[] = {Part::kTrainer, Part::kCurator,
                                      Part::kWorker, Part::kInference};
 
@@ -31,13 +32,16 @@ class Cluster {
  public:
   struct Options {
     double lease_ttl_seconds = 15;
+    // The others are down until StartPart.
+    std::vector<Part> parts = {std::begin(kAllParts), std::end(kAllParts)};
   };
-  // All processes serve when it returns.
+  // All parts that were asked for serve when it returns.
   static absl::StatusOr<std::unique_ptr<Cluster>> Start(const Options& options);
 
   // Starts a part that is down, on its old port and data, and waits until it
-  // serves.
-  absl::Status StartPart(Part part);
+  // serves. `more_flags` are for this start alone.
+  absl::Status StartPart(Part part,
+                         const std::vector<std::string>& more_flags = {});
   // One more worker beside Part::kWorker.
   absl::Status StartSecondWorker();
   void StopSecondWorker() { second_worker_.reset(); }
@@ -48,12 +52,18 @@ class Cluster {
   const std::string& metrics_address(Part part) const {
     return metrics_addresses_.at(part);
   }
+  // Where the part keeps its files.
+  std::string data_dir(Part part) const {
+    return JoinPath(dir_->path(), PartName(part));
+  }
   // A directory for the test's own files.
   const std::string& scratch() const { return dir_->path(); }
 
-  // Arguments of the `sinklora` command with this cluster's addresses in front.
+  // Arguments of the `sinklora` command with this cluster's addresses in front,
+  // but for those in `elsewhere`.
   std::vector<std::string> CliArguments(
-      const std::vector<std::string>& arguments) const;
+      const std::vector<std::string>& arguments,
+      const std::map<Part, std::string>& elsewhere = {}) const;
   absl::StatusOr<CommandResult> Cli(const std::vector<std::string>& arguments,
                                     const std::string& stdin_text = "") const;
   // The JSON document that a command prints. An error when its exit code is not
@@ -65,6 +75,9 @@ class Cluster {
   Cluster(Options options, std::unique_ptr<TempDir> dir)
       : options_(options), dir_(std::move(dir)) {}
   absl::StatusOr<std::vector<std::string>> CommandLine(Part part) const;
+  // StartPart without the wait, and the wait.
+  absl::Status Spawn(Part part, const std::vector<std::string>& more_flags);
+  absl::Status WaitUntilServing(Part part);
 
   const Options options_;
   const std::unique_ptr<TempDir> dir_;
@@ -74,8 +87,6 @@ class Cluster {
   std::map<Part, std::unique_ptr<Process>> processes_;
   std::unique_ptr<Process> second_worker_;
 };
-
-const char* PartName(Part part);
 
 }  // namespace sinklora::testing
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/e2e/fixture.h"
 
+#include <algorithm>
 #include <sstream>
 
 #include "common/base/status.h"
@@ -10,6 +11,8 @@
 
 namespace sinklora::testing {
 namespace {
+
+constexpr char kCheckpoints[] = "sinklora_trainer_checkpoints_total";
 
 bool HasEnded(const nlohmann::json& job) {
   const std::string state = job["state"];
@@ -35,12 +38,23 @@ absl::StatusOr<std::string> ClusterTest::Metrics(Part part) const {
 
 absl::StatusOr<double> ClusterTest::Metric(Part part,
                                            const std::string& name) const {
-  SL_ASSIGN_OR_RETURN(const std::string text, Metrics(part));
+  return MetricAt(cluster_->metrics_address(part), name);
+}
+
+absl::StatusOr<double> ClusterTest::MetricAt(
+    const std::string& metrics_address, const std::string& name,
+    const std::vector<std::string>& labels) {
+  SL_ASSIGN_OR_RETURN(const std::string text,
+                      HttpBody(metrics_address, "/metrics"));
   double sum = 0;
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     if (line.substr(0, line.find_first_of("{ ")) != name) continue;
-    sum += std::stod(line.substr(line.rfind(' ')));
+    const bool wanted = std::all_of(
+        labels.begin(), labels.end(), [&line](const std::string& label) {
+          return line.find(label) != std::string::npos;
+        });
+    if (wanted) sum += std::stod(line.substr(line.rfind(' ')));
   }
   return sum;
 }
@@ -89,6 +103,8 @@ absl::StatusOr<std::string> ClusterTest::Submit(
   std::vector<std::string> arguments =
       SubmitArguments(output, steps, checkpoint_every);
   arguments.insert(arguments.end(), more.begin(), more.end());
+  SL_ASSIGN_OR_RETURN(checkpoints_before_submit_,
+                      Metric(Part::kTrainer, kCheckpoints));
   SL_ASSIGN_OR_RETURN(const nlohmann::json job, cluster_->CliJson(arguments));
   return job["name"].get<std::string>();
 }
@@ -118,15 +134,15 @@ absl::StatusOr<nlohmann::json> ClusterTest::WaitForSuccess(
   });
 }
 
-absl::Status ClusterTest::WaitForCheckpoint(const std::string& name,
-                                            int64_t step) {
-  return WaitForJob(name,
-                    [step](const nlohmann::json& job) {
-                      const std::string done = job["checkpoint_step"];
-                      return job["state"] == "JOB_STATE_RUNNING" &&
-                             std::stoll(done) >= step;
-                    })
-      .status();
+absl::Status ClusterTest::WaitForFirstCheckpoint() {
+  absl::StatusOr<double> count;
+  const bool found = WaitUntil(kJobSeconds, [&] {
+    count = Metric(Part::kTrainer, kCheckpoints);
+    return !count.ok() || *count > checkpoints_before_submit_;
+  });
+  SL_RETURN_IF_ERROR(count.status());
+  if (found) return absl::OkStatus();
+  return absl::DeadlineExceededError("no checkpoint was committed");
 }
 
 absl::StatusOr<std::map<std::string, std::string>> ClusterTest::Export(

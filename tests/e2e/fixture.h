@@ -27,7 +27,8 @@ inline constexpr double kJobSeconds = 300;
 class ClusterTest : public ::testing::Test {
  protected:
   // Starts the processes, imports model "tiny" and source "text", curates
-  // dataset "set" of 128-token examples.
+  // dataset "set" of 128-token examples. `options.parts` must hold trainer and
+  // curator.
   void StartWithData(const Cluster::Options& options = {});
 
   // Submits a job that tunes "tiny" on "set" and returns its name.
@@ -45,8 +46,10 @@ class ClusterTest : public ::testing::Test {
       const std::function<bool(const nlohmann::json&)>& condition);
   // Waits for the end; an error unless it is SUCCEEDED.
   absl::StatusOr<nlohmann::json> WaitForSuccess(const std::string& name);
-  // Waits until at least `step` is committed while the job runs.
-  absl::Status WaitForCheckpoint(const std::string& name, int64_t step);
+  // Waits until a checkpoint was committed after the last Submit, whose job is
+  // the only one that commits any. Asks every few milliseconds and so is back
+  // while the job still runs, however busy the machine is.
+  absl::Status WaitForFirstCheckpoint();
 
   // Files of an exported adapter, by name.
   absl::StatusOr<std::map<std::string, std::string>> Export(
@@ -56,10 +59,18 @@ class ClusterTest : public ::testing::Test {
   absl::StatusOr<std::string> Metrics(Part part) const;
   // Sum over all labels of one of its metrics; 0 when it is not there.
   absl::StatusOr<double> Metric(Part part, const std::string& name) const;
+  // The same of any process, and of the series that have all of `labels`, each
+  // written as in the text: service="CuratorService".
+  static absl::StatusOr<double> MetricAt(
+      const std::string& metrics_address, const std::string& name,
+      const std::vector<std::string>& labels = {});
 
   std::string Scratch(const std::string& name) const;
 
   std::unique_ptr<Cluster> cluster_;
+
+ private:
+  double checkpoints_before_submit_ = 0;
 };
 
 }  // namespace sinklora::testing

@@ -154,7 +154,7 @@ TEST_F(MainJobTest, TwoWorkersRunEachJobOnce) {
 TEST_F(MainJobTest, CancelLeavesACheckpointToResumeFrom) {
   ASSERT_NO_FATAL_FAILURE(StartWithData());
   ASSERT_OK_AND_ASSIGN(const std::string cut, Submit("cut", 100'000, 5));
-  ASSERT_THAT(WaitForCheckpoint(cut, 5), IsOk());
+  ASSERT_THAT(WaitForFirstCheckpoint(), IsOk());
   ASSERT_THAT(cluster_->CliJson({"train", "cancel", cut}), IsOk());
   ASSERT_OK_AND_ASSIGN(const auto cancelled,
                        WaitForJob(cut, [](const nlohmann::json& job) {

@@ -56,6 +56,7 @@ class Process {
   // The exit code, 128 + signal for a process that a signal ended.
   // kDeadlineExceeded when it runs on.
   absl::StatusOr<int> WaitForExit(double seconds);
+  bool running() { return !Reap(); }
   // Signal(SIGKILL) and reap.
   void Kill();
 

@@ -16,12 +16,15 @@ constexpr int kUnavailable = 4;
 
 class RestartTest : public ClusterTest {
  protected:
-  void SetUp() override {
-    ASSERT_NO_FATAL_FAILURE(StartWithData({.lease_ttl_seconds = 2}));
+  void Start(const std::vector<Part>& parts) {
+    ASSERT_NO_FATAL_FAILURE(
+        StartWithData({.lease_ttl_seconds = 2, .parts = parts}));
   }
 };
 
 TEST_F(RestartTest, TrainerKilledWhileAJobRuns) {
+  // The worker comes last, so that nothing ends before the kill.
+  ASSERT_NO_FATAL_FAILURE(Start({Part::kTrainer, Part::kCurator}));
   ASSERT_OK_AND_ASSIGN(const std::string running, Submit("running", 300, 20));
   ASSERT_OK_AND_ASSIGN(
       const std::string queued,
@@ -29,7 +32,8 @@ TEST_F(RestartTest, TrainerKilledWhileAJobRuns) {
   ASSERT_OK_AND_ASSIGN(
       const auto watch,
       Process::Start(cluster_->CliArguments({"train", "watch", running})));
-  ASSERT_THAT(WaitForCheckpoint(running, 20), IsOk());
+  ASSERT_THAT(cluster_->StartPart(Part::kWorker), IsOk());
+  ASSERT_THAT(WaitForFirstCheckpoint(), IsOk());
   cluster_->KillPart(Part::kTrainer);
   ASSERT_OK_AND_ASSIGN(const auto down, cluster_->Cli({"train", "list"}));
   EXPECT_EQ(down.exit_code, kUnavailable) << down.err;
@@ -52,55 +56,19 @@ TEST_F(RestartTest, TrainerKilledWhileAJobRuns) {
   EXPECT_EQ(models["adapters"].size(), 2u);
 }
 
-TEST_F(RestartTest, CuratorKilledWhileAnImportRuns) {
-  // Big enough that the kill comes somewhere in it, wherever that is.
-  std::string text;
-  for (int i = 0; text.size() < (size_t{24} << 20); ++i) {
-    text += "Line " + std::to_string(i) + " of a long document.\n";
-  }
-  ASSERT_THAT(WriteFileAtomic(Scratch("big.txt"), text), IsOk());
-  const std::vector<std::string> import = {"--request-id", "import-1",
-                                           "dataset",      "import",
-                                           "big",          Scratch("big.txt")};
-  ASSERT_OK_AND_ASSIGN(const auto importing,
-                       Process::Start(cluster_->CliArguments(import)));
-  cluster_->KillPart(Part::kCurator);
-  ASSERT_OK_AND_ASSIGN(const int code,
-                       importing->WaitForExit(kPatienceSeconds));
-  EXPECT_THAT(code, ::testing::AnyOf(0, kUnavailable)) << importing->err();
-  ASSERT_OK_AND_ASSIGN(const auto down,
-                       cluster_->Cli({"dataset", "show", "set"}));
-  EXPECT_EQ(down.exit_code, kUnavailable);
-  ASSERT_THAT(cluster_->StartPart(Part::kCurator), IsOk());
-
-  EXPECT_THAT(cluster_->CliJson({"dataset", "show", "set"}), IsOk());
-  ASSERT_OK_AND_ASSIGN(const auto first, cluster_->CliJson(import));
-  EXPECT_EQ(first["record_count"], "1");
-  ASSERT_OK_AND_ASSIGN(const auto second, cluster_->CliJson(import));
-  EXPECT_EQ(first, second);
-  // What was there before is usable: a new dataset from the old source has the
-  // old content.
-  ASSERT_OK_AND_ASSIGN(const auto old,
-                       cluster_->CliJson({"dataset", "show", "set"}));
-  ASSERT_OK_AND_ASSIGN(
-      const auto rebuilt,
-      cluster_->CliJson({"dataset", "curate", "set-again", "--source", "text",
-                         "--tokenizer-model", "tiny", "--context", "128",
-                         "--validation-fraction", "0.25"}));
-  EXPECT_EQ(rebuilt["counts"], old["counts"]);
-  ASSERT_OK_AND_ASSIGN(const std::string job, Submit("after", 5, 0));
-  EXPECT_THAT(WaitForSuccess(job), IsOk());
-}
-
 TEST_F(RestartTest, CuratorKilledWhileAJobRuns) {
+  ASSERT_NO_FATAL_FAILURE(
+      Start({Part::kTrainer, Part::kCurator, Part::kWorker}));
   ASSERT_OK_AND_ASSIGN(const std::string job, Submit("steady", 300, 20));
-  ASSERT_THAT(WaitForCheckpoint(job, 20), IsOk());
+  ASSERT_THAT(WaitForFirstCheckpoint(), IsOk());
   cluster_->KillPart(Part::kCurator);
   ASSERT_THAT(cluster_->StartPart(Part::kCurator), IsOk());
   EXPECT_THAT(WaitForSuccess(job), IsOk());
 }
 
 TEST_F(RestartTest, InferenceKilledWhileItGenerates) {
+  ASSERT_NO_FATAL_FAILURE(
+      Start({Part::kTrainer, Part::kCurator, Part::kInference}));
   const std::vector<std::string> greedy = {
       "generate", "--model",      "tiny", "--prompt",
       "In the",   "--max-tokens", "12",   "--ignore-eos"};
@@ -123,9 +91,10 @@ TEST_F(RestartTest, InferenceKilledWhileItGenerates) {
 }
 
 TEST_F(RestartTest, SigtermEndsEachPartWithZero) {
+  ASSERT_NO_FATAL_FAILURE(Start({std::begin(kAllParts), std::end(kAllParts)}));
   ASSERT_OK_AND_ASSIGN(const std::string job,
                        Submit("interrupted", 100'000, 5));
-  ASSERT_THAT(WaitForCheckpoint(job, 5), IsOk());
+  ASSERT_THAT(WaitForFirstCheckpoint(), IsOk());
   for (const Part part :
        {Part::kInference, Part::kWorker, Part::kCurator, Part::kTrainer}) {
     Process* process = cluster_->process(part);

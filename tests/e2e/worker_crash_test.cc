@@ -35,7 +35,7 @@ class WorkerCrashTest : public ClusterTest {
   std::string StartDisturbed() {
     const auto name = Submit("disturbed", kSteps, kCheckpointEvery);
     EXPECT_THAT(name, IsOk());
-    EXPECT_THAT(WaitForCheckpoint(*name, kCheckpointEvery), IsOk());
+    EXPECT_THAT(WaitForFirstCheckpoint(), IsOk());
     return *name;
   }
   // The worker that was started last did only what was left to do.

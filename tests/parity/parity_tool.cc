@@ -56,9 +56,9 @@ absl::Status Export(const std::string& base, const std::string& adapter_dir,
   SL_ASSIGN_OR_RETURN(PeftAdapter adapter, ReadAdapterFor(base, adapter_dir));
   SL_RETURN_IF_ERROR(MakeDirs(out));
   SL_RETURN_IF_ERROR(WritePeftAdapter(adapter, JoinPath(out, "adapter")));
-  SL_ASSIGN_OR_RETURN(const MergeCheck merged,
-                      MergeAndCheck(backend.get(), base, adapter,
-                                    JoinPath(out, "merged")));
+  SL_ASSIGN_OR_RETURN(
+      const MergeCheck merged,
+      MergeAndCheck(backend.get(), base, adapter, JoinPath(out, "merged")));
   Print("merged", merged);
   adapter.base_model = "split_base";
   SL_ASSIGN_OR_RETURN(
@@ -91,9 +91,8 @@ absl::Status Logits(const std::string& model_dir, const std::string& adapter,
   SL_ASSIGN_OR_RETURN(
       const auto weights,
       BaseWeights::Load(backend.get(), *files, kernels::DType::kF32));
-  SL_ASSIGN_OR_RETURN(
-      const auto model,
-      ServedModel::Create(weights, read ? &*read : nullptr, 0));
+  SL_ASSIGN_OR_RETURN(const auto model,
+                      ServedModel::Create(weights, read ? &*read : nullptr, 0));
   SL_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, ReadIds(ids_path));
   const auto tokens = static_cast<int64_t>(ids.size());
   ResolvedCache cache;
@@ -103,9 +102,9 @@ absl::Status Logits(const std::string& model_dir, const std::string& adapter,
                       Sequence::Create(model, cache, tokens));
   std::vector<float> logits;
   for (size_t i = 0; i < ids.size(); ++i) {
-    SL_RETURN_IF_ERROR(
-        i == 0 ? sequence->Prefill(std::span(ids.data(), 1), true)
-               : sequence->Decode(ids[i]));
+    SL_RETURN_IF_ERROR(i == 0
+                           ? sequence->Prefill(std::span(ids.data(), 1), true)
+                           : sequence->Decode(ids[i]));
     const auto row = sequence->logits();
     logits.insert(logits.end(), row.begin(), row.end());
   }

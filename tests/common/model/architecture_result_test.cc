@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "common/model/inference_model.h"
+#include "common/model/merge_check.h"
 #include "common/weights/peft_adapter.h"
 #include "tests/common/model/model_fixture.h"
 
@@ -95,6 +96,49 @@ TEST_P(ArchitectureResultTest, FullModelServesWithTheLossOfTheRun) {
   const double served = ServedLoss(*files, nullptr);
   EXPECT_TRUE(std::abs(served - loss) <= 2e-2 * loss)  // stored as bf16
       << served << " " << loss;
+}
+
+// The check of a merge runs layer by layer what serving runs as a whole. With
+// DoRA the rows of a matrix are rescaled and its bias is not.
+TEST_P(ArchitectureResultTest, MergedModelIsTheAdaptersModel) {
+  ASSERT_OK(Train().status());
+  ASSERT_OK_AND_ASSIGN(PeftAdapter adapter,
+                       ReadPeftAdapter(Result(), base_.files->config()));
+  const std::string merged = JoinPath(base_.directory->path(), "merged");
+  for (const bool dora : {false, true}) {
+    SCOPED_TRACE(dora ? "DoRA" : "LoRA");
+    adapter.use_dora = dora;
+    for (const auto& [module, b] : adapter.lora_b) {
+      if (!dora) break;
+      const std::vector<float> magnitude(static_cast<size_t>(b.shape[0]), 1.0f);
+      adapter.lora_magnitude[module] =
+          HostTensor::FromF32({b.shape[0]}, magnitude);
+    }
+    ASSERT_OK_AND_ASSIGN(const MergeCheck check,
+                         MergeAndCheck(backend_.get(), base_.directory->path(),
+                                       adapter, merged));
+    EXPECT_GT(check.max_relative_layer_difference, 0);
+    ASSERT_OK_AND_ASSIGN(const auto files, ModelFiles::Open(merged));
+    const double with_adapter = ServedLoss(*base_.files, &adapter);
+    const double alone = ServedLoss(*files, nullptr);
+    EXPECT_TRUE(std::abs(alone - with_adapter) <= 2e-2 * with_adapter)
+        << alone << " " << with_adapter;
+    ASSERT_OK(RemoveAll(merged));
+  }
+}
+
+// An adapter that was tuned with a factor that its base does not allow is
+// another base's.
+TEST_P(ArchitectureResultTest, AnotherFactorThanTheBaseAllowsIsRefused) {
+  ASSERT_OK(Train().status());
+  LlamaConfig other = base_.files->config();
+  ASSERT_OK(ReadPeftAdapter(Result(), other).status());
+  other.rope.kind = RopeKind::kLlama3;
+  other.rope_factor = 32;
+  EXPECT_THAT(
+      ReadPeftAdapter(Result(), other).status(),
+      testing::StatusIs(absl::StatusCode::kInvalidArgument,
+                        ::testing::HasSubstr("must be 32: llama3 scaling")));
 }
 
 // Predicted bytes count the tensors that other architectures lack.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/rpc/server.h"
 
-#include <future>
+#include <atomic>
 #include <latch>
 #include <thread>
 
@@ -84,20 +84,41 @@ TEST_F(ServerTest, OversizedRequestIsRefused) {
 }
 
 TEST_F(ServerTest, DrainLetsRunningCallsEnd) {
-  std::promise<void> started;
+  std::latch started(1);
   std::latch release(1);
-  service_.unary = [&](const CallInfo&, const TestRequest&, TestResponse*) {
-    started.set_value();
+  service_.unary = [&](const CallInfo& info, const TestRequest& request,
+                       TestResponse* response) {
+    response->set_number(request.number());
+    if (request.number() != 1) return absl::OkStatus();
+    started.count_down();
     release.wait();
+    EXPECT_FALSE(info.cancellation->cancelled());
     return absl::OkStatus();
   };
-  std::thread client([&] { EXPECT_TRUE(CallUnary(1).ok()); });
-  started.get_future().wait();
-  std::thread drain([&] { server_->Drain(kTimeoutSeconds); });
+  std::thread client([&] {
+    TestResponse response;
+    EXPECT_TRUE(CallUnary(1, &response).ok());
+    EXPECT_EQ(response.number(), 1);
+  });
+  started.wait();
+  std::atomic<bool> drained = false;
+  std::thread drain([&] {
+    server_->Drain(kTimeoutSeconds);
+    drained = true;
+  });
+  // The drain has begun once nobody else is let in, and has not ended while the
+  // first call is still at work.
+  grpc::Status late;
+  do {
+    late = CallUnary(2);
+  } while (late.ok());
+  EXPECT_EQ(late.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(InFlight(), 1);
+  EXPECT_FALSE(drained);
   release.count_down();
   drain.join();
   client.join();
-  EXPECT_EQ(CallUnary(2).error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(CallUnary(3).error_code(), grpc::StatusCode::UNAVAILABLE);
   server_->Drain(0);
   server_->SetServing(true);
 }
@@ -162,7 +183,14 @@ TEST_F(ServerTest, ChannelFindsARestartedServer) {
 TEST_F(ServerTest, UnavailableIsRetriedByTheChannel) {
   std::atomic<int> calls = 0;
   service_.unary = [&](const CallInfo&, const TestRequest&, TestResponse*) {
-    return ++calls < 3 ? absl::UnavailableError("not yet") : absl::OkStatus();
+    switch (++calls) {
+      case 1:
+        return absl::UnavailableError("not yet");
+      case 2:
+        return absl::CancelledError("too late for a server that goes");
+      default:
+        return absl::OkStatus();
+    }
   };
   EXPECT_TRUE(CallUnary(1).ok());
   EXPECT_EQ(calls, 3);

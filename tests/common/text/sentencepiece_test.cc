@@ -39,7 +39,7 @@ std::string FloatField(int field, float value) {
   return Varint(field << 3 | 5) + bytes;
 }
 
-enum PieceType {
+enum PieceType : int {
   kNormal = 1,
   kUnknown,
   kControl,
@@ -72,7 +72,9 @@ std::string Model(const Spec& spec) {
   std::string out = Piece("<unk>", 0, kUnknown) + Piece("<s>", 0, kControl) +
                     Piece("</s>", 0, kControl);
   for (int b = 0; b < 256; ++b) {
-    out += Piece(fmt::format("<0x{:02X}>", b), 0, kByte);
+    // Without byte fallback just as many other pieces, so that ids stay.
+    out += spec.byte_fallback ? Piece(fmt::format("<0x{:02X}>", b), 0, kByte)
+                              : Piece(fmt::format("[{}]", b), 0, kControl);
   }
   out += Piece("\u2581", -10) + Piece("a", -11) + Piece("b", -12) +
          Piece("ab", -1) + Piece("\u2581a", -2) + Piece("\u2581ab", -3) +
@@ -117,7 +119,7 @@ TEST(SentencePieceTest, BestScoreFirstThenLeftmost) {
 
 TEST(SentencePieceTest, DecodesWithoutTheDummySpace) {
   const auto tokenizer = Load({});
-  EXPECT_TRUE(tokenizer->strips_leading_space());
+  EXPECT_EQ(tokenizer->leading_space(), LeadingSpace::kOneStripped);
   EXPECT_EQ(tokenizer->bos_id(), 1);
   EXPECT_EQ(tokenizer->eos_id(), 2);
   for (const char* text : {"ab", " ab", "a  b \u00E4[X]", "\n\tx"}) {
@@ -157,7 +159,7 @@ TEST(SentencePieceTest, NormalizerOptions) {
   spec = Spec();
   spec.dummy_prefix = false;
   EXPECT_THAT(Load(spec)->Encode("ab").value(), ElementsAre(kAb));
-  EXPECT_FALSE(Load(spec)->strips_leading_space());
+  EXPECT_EQ(Load(spec)->leading_space(), LeadingSpace::kKept);
 }
 
 TEST(SentencePieceTest, WithoutByteFallbackUnknownRunsAreOneToken) {
@@ -181,18 +183,24 @@ TEST(SentencePieceTest, UnsupportedAndCorruptModelsAreNamed) {
                                          HasSubstr(message))));
   };
   Spec spec;
-  spec.model_type = 1;
-  expect(spec, "model_type UNIGRAM");
+  spec.model_type = 3;
+  expect(spec, "model_type WORD");
+  spec.model_type = 9;
+  expect(spec, "model_type 9");
   spec = Spec();
-  spec.suffix = true;
-  expect(spec, "treat_whitespace_as_suffix");
-  spec = Spec();
-  spec.normalizer = "nmt_nfkc";
   spec.character_map = "xyz";
-  expect(spec, "nmt_nfkc");
+  expect(spec, "precompiled_charsmap of 3 bytes");
   spec = Spec();
-  spec.more_pieces = Piece("q", 0, kUnused);
-  expect(spec, "'q' of type 5");
+  spec.more_pieces = Piece("q", 0, static_cast<PieceType>(7));
+  expect(spec, "'q' has type 7");
+  spec.more_pieces = Piece("<0x0g>", 0, kByte);
+  expect(spec, "<0x0g>");
+  spec.more_pieces = Piece("ab", 0);
+  expect(spec, "are both 'ab'");
+  spec.more_pieces = Piece("<unk2>", 0, kUnknown);
+  expect(spec, "2 unknown pieces");
+  spec.more_pieces = BytesField(5, BytesField(2, "x"));
+  expect(spec, "denormalizer_spec");
   spec.more_pieces = Piece("", 0);
   expect(spec, "empty");
   spec.more_pieces = Piece("q", NAN);

@@ -39,12 +39,10 @@ class TokenizerGoldenTest : public ::testing::Test {
     return ReadFile(JoinPath(dir_, name)).value();
   }
 
-  // Compares the ids of `key` and the decoded text of `key`_decoded, or the
-  // text itself where there is no such field. The reference removes every
-  // leading space in models that normalize runs of spaces, where a Tokenizer
-  // removes the one that it added: `any_leading_spaces` leaves them out.
-  void Check(const Tokenizer& tokenizer, const std::string& key,
-             bool any_leading_spaces = false) {
+  // Compares the ids of `key` (and of `key`_special with special tokens in the
+  // text) and the decoded text of `key`_decoded, or the text itself where there
+  // is no such field.
+  void Check(const Tokenizer& tokenizer, const std::string& key) {
     for (const json& row : golden_) {
       const std::string text = row["text"];
       const std::vector<int32_t> expected = row[key];
@@ -53,8 +51,12 @@ class TokenizerGoldenTest : public ::testing::Test {
       EXPECT_EQ(*ids, expected) << row["i"] << " " << row["text"];
       const std::string decoded = row.value(key + "_decoded", text);
       const std::string ours = tokenizer.Decode(expected).value();
-      const size_t skip = any_leading_spaces ? ours.find_first_not_of(' ') : 0;
-      EXPECT_EQ(ours.substr(std::min(skip, ours.size())), decoded) << row["i"];
+      EXPECT_EQ(ours, decoded) << row["i"];
+      if (const auto it = row.find(key + "_special"); it != row.end()) {
+        EXPECT_EQ(tokenizer.Encode(text, {.parse_special = true}).value(),
+                  it->get<std::vector<int32_t>>())
+            << row["i"] << " " << row["text"];
+      }
       CheckStream(tokenizer, expected, ours);
     }
   }
@@ -117,7 +119,7 @@ TEST_F(TokenizerGoldenTest, Tok512) {
   ASSERT_OK_AND_ASSIGN(
       const auto tokenizer,
       LoadTokenizer({{"tokenizer.model", Read("tok512.model")}}));
-  Check(*tokenizer, "tok512", /*any_leading_spaces=*/true);
+  Check(*tokenizer, "tok512");
 }
 
 TEST_F(TokenizerGoldenTest, Llama3) {
@@ -126,6 +128,20 @@ TEST_F(TokenizerGoldenTest, Llama3) {
       LoadTokenizer({{"tokenizer.json", Read("llama3-tokenizer.json")}}));
   EXPECT_EQ(tokenizer->vocab_size(), 128256);
   EXPECT_EQ(tokenizer->SpecialTokenId("<|begin_of_text|>"), 128000);
+  Check(*tokenizer, "llama3");
+  CheckVectors(*tokenizer, "llama-bpe");
+}
+
+TEST_F(TokenizerGoldenTest, Llama3Tiktoken) {
+  ASSERT_OK_AND_ASSIGN(
+      const auto tokenizer,
+      LoadTokenizer({{"tokenizer.model", Read("llama3-tokenizer.model")}}));
+  EXPECT_EQ(tokenizer->vocab_size(), 128256);
+  EXPECT_EQ(tokenizer->bos_id(), 128000);
+  EXPECT_EQ(tokenizer->eos_id(), 128001);
+  EXPECT_EQ(tokenizer->SpecialTokenId("<|eot_id|>"), 128009);
+  EXPECT_EQ(tokenizer->SpecialTokenId("<|reserved_special_token_250|>"),
+            128255);
   Check(*tokenizer, "llama3");
   CheckVectors(*tokenizer, "llama-bpe");
 }

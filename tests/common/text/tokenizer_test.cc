@@ -50,7 +50,7 @@ TEST(TokenizerTest, TrainedWordsAreShort) {
   ASSERT_OK_AND_ASSIGN(const auto ids, tokenizer->Encode(" the cat"));
   EXPECT_LE(ids.size(), 3u);
   EXPECT_EQ(tokenizer->vocab_size(), 298);
-  EXPECT_FALSE(tokenizer->strips_leading_space());
+  EXPECT_EQ(tokenizer->leading_space(), LeadingSpace::kKept);
 }
 
 TEST(TokenizerTest, SpecialTokensAreTextInContentAndNothingInOutput) {
@@ -138,14 +138,13 @@ TEST(TokenizerTest, UnsupportedAndCorruptFilesAreNamed) {
       {[](json* j) { (*j)["model"]["type"] = "Unigram"; }, "Unigram"},
       {[](json* j) { j->erase("model"); }, "model must be an object"},
       {[](json* j) {
-         (*j)["normalizer"] = {{"type", "NFC"}};
+         (*j)["normalizer"] = {{"type", "NFKC"}};
        },
-       "normalizer NFC"},
+       "normalizer {\"type\":\"NFKC\"}"},
       {[](json* j) {
          (*j)["pre_tokenizer"] = {{"type", "Whitespace"}};
        },
-       "pre_tokenizer Whitespace"},
-      {[](json* j) { (*j)["pre_tokenizer"] = nullptr; }, "pre_tokenizer null"},
+       "pre_tokenizer {\"type\":\"Whitespace\"}"},
       {[](json* j) {
          (*j)["decoder"] = {{"type", "WordPiece"}};
        },
@@ -196,7 +195,7 @@ TEST(TokenizerTest, OptionsOfByteLevelFiles) {
       {{"id", 298}, {"content", "[tool]"}, {"special", false}});
   ASSERT_OK_AND_ASSIGN(const auto tokenizer,
                        LoadTokenizer({{"tokenizer.json", file.dump()}}));
-  EXPECT_TRUE(tokenizer->strips_leading_space());
+  EXPECT_EQ(tokenizer->leading_space(), LeadingSpace::kOneStripped);
   const auto plain = Small();
   EXPECT_EQ(tokenizer->Encode("the cat").value(),
             plain->Encode(" the cat").value());

@@ -228,6 +228,23 @@ TEST_F(CuratorCoreTest, TheDataDirectoryHasOneOwner) {
               StatusIs(absl::StatusCode::kFailedPrecondition));
 }
 
+TEST_F(CuratorCoreTest, NothingIsStartedOnAFullDisk) {
+  ASSERT_OK(fixture_->Import("docs", TwoFiles(), "r1"));
+  ASSERT_OK(fixture_->Curate("d", RecipeOf({"docs"}), "c1"));
+  const auto is_low =
+      StatusIs(absl::StatusCode::kResourceExhausted,
+               HasSubstr("the disk of " + fixture_->data_dir()));
+  // Room for the upload, none for the normalised copy.
+  fixture_->SetFreeBytes(10);
+  EXPECT_THAT(fixture_->Import("more", {{"a.txt", "eleven bytes"}}, "r2"),
+              is_low);
+  fixture_->SetFreeBytes(0);
+  EXPECT_THAT(fixture_->Curate("e", RecipeOf({"docs"}), "c2"), is_low);
+  EXPECT_THAT(core().MakeExport("d", NotCancelled), is_low);
+  // What needs no room goes on.
+  EXPECT_OK(fixture_->Examples("d", Split::kTrain));
+}
+
 TEST_F(CuratorCoreTest, DamagedSourceIsNoticed) {
   ASSERT_OK_AND_ASSIGN(const SourceInfo source,
                        fixture_->Import("docs", TwoFiles(), "r1"));

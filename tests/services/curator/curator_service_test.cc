@@ -55,13 +55,15 @@ class CuratorServiceTest : public ::testing::Test {
   }
 
   void Start() {
+    ASSERT_OK_AND_ASSIGN(disk_, DiskBudget::Create(temp_->path(), 0));
     ASSERT_OK_AND_ASSIGN(
         curator_, Curator::Create(
                       {.data_dir = data_dir(),
                        .registry_address = [this] { return registry_address_; },
                        .threads = 2,
                        .metrics = metrics_.get(),
-                       .executor = executor_.get()}));
+                       .executor = executor_.get(),
+                       .disk = disk_.get()}));
     ASSERT_OK_AND_ASSIGN(server_, RpcServer::Create({}, {curator_->service()}));
     client_ = std::make_unique<CuratorClient>(server_->address());
   }
@@ -100,6 +102,7 @@ class CuratorServiceTest : public ::testing::Test {
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<FakeRegistry> registry_;
   std::unique_ptr<RpcServer> registry_server_;
+  std::unique_ptr<DiskBudget> disk_;
   std::unique_ptr<Curator> curator_;
   std::unique_ptr<RpcServer> server_;
   std::unique_ptr<CuratorClient> client_;

@@ -125,10 +125,18 @@ absl::Status CuratorFixture::Reopen(int threads) {
   metrics_.reset();
   registry_ = MetricsRegistry::Create();
   metrics_ = std::make_unique<CuratorMetrics>(registry_.get());
+  SL_ASSIGN_OR_RETURN(
+      disk_, DiskBudget::Create(data_dir(), /*reserve_bytes=*/0,
+                                [this](const std::string& directory) {
+                                  return free_bytes_.has_value()
+                                             ? *free_bytes_
+                                             : FreeDiskBytes(directory);
+                                }));
   SL_ASSIGN_OR_RETURN(core_, CuratorCore::Create({.data_dir = data_dir(),
                                                   .threads = threads,
                                                   .models = models_.get(),
                                                   .metrics = metrics_.get(),
+                                                  .disk = disk_.get(),
                                                   .clock = &clock_}));
   return absl::OkStatus();
 }

@@ -8,9 +8,11 @@
 #include <atomic>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "common/base/disk_budget.h"
 #include "common/base/files.h"
 #include "common/metrics/metrics.h"
 #include "common/text/tokenizer.h"
@@ -73,6 +75,9 @@ class CuratorFixture {
   std::string data_dir() const { return JoinPath(temp_->path(), "data"); }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
 
+  // What the disk says it has free from now on.
+  void SetFreeBytes(int64_t bytes) { free_bytes_ = bytes; }
+
   // Closes the core and opens a new one on the same directory.
   absl::Status Reopen(int threads = 2);
   void Close() { core_.reset(); }
@@ -100,6 +105,8 @@ class CuratorFixture {
   std::unique_ptr<DirectoryModels> models_;
   std::unique_ptr<MetricsRegistry> registry_;
   std::unique_ptr<CuratorMetrics> metrics_;
+  std::optional<int64_t> free_bytes_;
+  std::unique_ptr<DiskBudget> disk_;
   std::unique_ptr<CuratorCore> core_;
 };
 

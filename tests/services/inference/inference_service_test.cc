@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <memory>
 #include <string>
@@ -133,6 +134,24 @@ class InferenceServiceTest : public ::testing::Test {
     const auto context = MakeContext(60);
     EXPECT_OK(FromGrpc(stub_->ListModels(context.get(), {}, &response)));
     return response;
+  }
+
+  // Value of a series as the text names it; -1 when it is not there.
+  double Metric(const std::string& series) const {
+    const std::string text = metrics_->Serialize();
+    const size_t at = text.find("\n" + series + " ");
+    if (at == std::string::npos) return -1;
+    return std::stod(text.substr(at + series.size() + 2));
+  }
+  // False when the series does not get this value within a minute.
+  bool WaitForMetric(const std::string& series, double value) const {
+    const auto deadline =
+        std::chrono::steady_clock::now() + std::chrono::minutes(1);
+    while (Metric(series) != value) {
+      if (std::chrono::steady_clock::now() > deadline) return false;
+      std::this_thread::yield();
+    }
+    return true;
   }
 
   SampleArtifacts sample_;
@@ -307,18 +326,25 @@ TEST_F(InferenceServiceTest, SeveralCallsAtOnceEqualEachAlone) {
 }
 
 TEST_F(InferenceServiceTest, ACancelledCallFreesItsSlot) {
-  ASSERT_OK(Load("tiny").status());
-  const auto context = MakeContext(60);
-  const auto reader = stub_->Generate(context.get(), Request(200));
+  // Would go on for minutes.
+  constexpr int kMaxTokens = 60'000;
+  v1::GenerateRequest request = Request(kMaxTokens);
+  request.mutable_target()->set_context_tokens(65'536);
+  const auto context = MakeContext(600);
+  const auto reader = stub_->Generate(context.get(), request);
   v1::GenerateResponse response;
-  ASSERT_TRUE(reader->Read(&response));
+  while (!response.has_delta()) ASSERT_TRUE(reader->Read(&response));
+  EXPECT_EQ(Metric("sinklora_inference_requests_running"), 1);
+  EXPECT_GT(Metric("sinklora_inference_kv_resident_bytes{policy=\"full\"}"), 0);
   context->TryCancel();
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
-  inference_->Stop();
-  EXPECT_THAT(metrics_->Serialize(),
-              AllOf(HasSubstr("sinklora_inference_requests_running 0"),
-                    HasSubstr("sinklora_inference_kv_resident_bytes{policy="
-                              "\"full\"} 0")));
+  // Nothing but the cancellation ends it.
+  EXPECT_TRUE(WaitForMetric(
+      "sinklora_inference_finished_total{reason=\"cancelled\"}", 1));
+  EXPECT_TRUE(WaitForMetric("sinklora_inference_requests_running", 0));
+  EXPECT_EQ(Metric("sinklora_inference_kv_resident_bytes{policy=\"full\"}"), 0);
+  EXPECT_LT(Metric("sinklora_inference_generated_tokens_total"), kMaxTokens);
+  EXPECT_OK(Generate(Request()).status);
 }
 
 TEST_F(InferenceServiceTest, ScoresAddUpAndAreTextsOwn) {

@@ -109,7 +109,15 @@ void ClusterTest::SetUp() {
   options.executor = executor_.get();
   options.clock = &trainer_clock_;
   options.lease_ttl_seconds = kTtlSeconds;
-  options.disk_reserve_bytes = 0;
+  ASSERT_OK_AND_ASSIGN(
+      disk_,
+      DiskBudget::Create(
+          dir_->path(), kDiskReserveBytes,
+          [this](const std::string& directory) -> absl::StatusOr<int64_t> {
+            if (disk_full_) return kDiskReserveBytes;
+            return FreeDiskBytes(directory);
+          }));
+  options.disk = disk_.get();
   ASSERT_OK_AND_ASSIGN(trainer_, trainer::Trainer::Create(options));
   ASSERT_OK_AND_ASSIGN(trainer_server_,
                        RpcServer::Create({}, trainer_->services()));

@@ -7,11 +7,13 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "common/base/disk_budget.h"
 #include "common/base/executor.h"
 #include "common/base/files.h"
 #include "common/metrics/metrics.h"
@@ -36,6 +38,7 @@ class ClusterTest : public ::testing::Test {
  protected:
   static constexpr double kTtlSeconds = 3;
   static constexpr int kContextTokens = 96;
+  static constexpr int64_t kDiskReserveBytes = 4096;
 
   void SetUp() override;
   void TearDown() override;
@@ -67,9 +70,12 @@ class ClusterTest : public ::testing::Test {
 
   std::unique_ptr<TempDir> dir_;
   FakeClock trainer_clock_;
+  // The trainer's disk has no more room than its reserve.
+  std::atomic<bool> disk_full_ = false;
   FakeDataset dataset_;
   std::unique_ptr<MetricsRegistry> metrics_;
   std::unique_ptr<Executor> executor_;
+  std::unique_ptr<DiskBudget> disk_;
   std::unique_ptr<grpc::Service> curator_;
   std::unique_ptr<RpcServer> curator_server_;
   std::unique_ptr<trainer::Trainer> trainer_;

@@ -130,6 +130,14 @@ TEST_F(RegistryTest, RefusesBadUploads) {
                                           R"({"model_type": "bert"})"));
               }),
               StatusIs(StatusCode::kInvalidArgument, no_path));
+  EXPECT_THAT(import_after([&](const std::string& dir) {
+                const std::string path = JoinPath(dir, "model.safetensors");
+                std::string bytes = ReadFile(path).value();
+                bytes.replace(bytes.size() - 2, 2, "\xC0\x7F");  // a bf16 NaN
+                ASSERT_OK(WriteFileAtomic(path, bytes));
+              }),
+              StatusIs(StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("has NaN or infinity at"), no_path)));
   const absl::Status pickle = import_after([&](const std::string& dir) {
     ASSERT_OK(RemoveAll(JoinPath(dir, "model.safetensors")));
     ASSERT_OK(WriteFileAtomic(JoinPath(dir, "pytorch_model.bin"), "\x80\x02."));
@@ -170,9 +178,10 @@ TEST_F(RegistryTest, RestartRemovesWhatNoRowNames) {
 TEST_F(RegistryTest, FullDiskIsSaidBeforeTheUpload) {
   disk_reserve_bytes_ = INT64_MAX / 2;
   Reopen();
-  const auto budget = artifacts_->UploadBudgetBytes();
-  EXPECT_THAT(budget, StatusIs(StatusCode::kResourceExhausted));
-  EXPECT_EQ(GetErrorDetail(budget.status()).reason, "STORAGE_LOW");
+  const absl::Status room = artifacts_->disk()->CheckRoom();
+  EXPECT_THAT(room, StatusIs(StatusCode::kResourceExhausted,
+                             HasSubstr("the disk of " + dir_->path())));
+  EXPECT_EQ(GetErrorDetail(room).reason, "STORAGE_LOW");
 }
 
 TEST_F(RegistryTest, AdaptersBelongToTheirBase) {

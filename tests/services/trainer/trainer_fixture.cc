@@ -33,8 +33,10 @@ void TrainerCoreTest::Reopen() {
   metrics_ = std::make_unique<TrainerMetrics>(metrics_registry_.get());
   ASSERT_OK_AND_ASSIGN(rocks_, OpenRocksStore(JoinPath(dir_->path(), "state")));
   store_ = std::make_unique<testing::FaultyStore>(rocks_.get());
-  ASSERT_OK_AND_ASSIGN(
-      artifacts_, ArtifactStore::Create({dir_->path(), disk_reserve_bytes_}));
+  ASSERT_OK_AND_ASSIGN(disk_,
+                       DiskBudget::Create(dir_->path(), disk_reserve_bytes_));
+  ASSERT_OK_AND_ASSIGN(artifacts_,
+                       ArtifactStore::Create({dir_->path(), disk_.get()}));
   ASSERT_OK_AND_ASSIGN(
       registry_, Registry::Create({store_.get(), artifacts_.get(), &clock_,
                                    metrics_.get()}));

@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 
+#include "common/base/disk_budget.h"
 #include "common/base/files.h"
 #include "common/metrics/metrics.h"
 #include "common/store/store.h"
@@ -89,6 +90,7 @@ class TrainerCoreTest : public ::testing::Test {
   std::unique_ptr<TrainerMetrics> metrics_;
   std::unique_ptr<Store> rocks_;
   std::unique_ptr<testing::FaultyStore> store_;
+  std::unique_ptr<DiskBudget> disk_;
   std::unique_ptr<ArtifactStore> artifacts_;
   std::unique_ptr<Registry> registry_;
   std::unique_ptr<JobManager> jobs_;

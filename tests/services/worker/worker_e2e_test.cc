@@ -12,9 +12,7 @@
 #include "common/rpc/file_transfer.h"
 #include "common/rpc/status_translation.h"
 #include "common/weights/model_files.h"
-#include "services/worker/job_runner.h"
-#include "services/worker/worker.h"
-#include "tests/services/trainer/cluster.h"
+#include "tests/services/worker/worker_fixture.h"
 #include "tests/testing/matchers.h"
 
 namespace sinklora::testing {
@@ -23,142 +21,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using trainer::v1::TrainingJob;
-using worker::Remote;
-
-constexpr char kDevice[] = "cpu";
-
-// Passes everything on, and lets a test act right after a checkpoint was
-// committed: the one moment of a run that is the same every time.
-class HookedRemote final : public Remote {
- public:
-  using Hook = std::function<void(int64_t step)>;
-  explicit HookedRemote(std::unique_ptr<Remote> remote)
-      : remote_(std::move(remote)) {}
-
-  Hook after_commit;
-  absl::Status commit_failure;  // of every checkpoint, unless OK
-
-  absl::StatusOr<trainer::v1::LeaseJobResponse> LeaseJob(
-      const std::string& worker_id) override {
-    return remote_->LeaseJob(worker_id);
-  }
-  absl::StatusOr<trainer::v1::HeartbeatResponse> Heartbeat(
-      const trainer::v1::HeartbeatRequest& request,
-      double timeout_seconds) override {
-    return remote_->Heartbeat(request, timeout_seconds);
-  }
-  absl::Status CommitCheckpoint(
-      const trainer::v1::CommitCheckpointHeader& header, const std::string& dir,
-      const Cancellation* cancellation) override {
-    if (!commit_failure.ok()) return commit_failure;
-    const absl::Status status =
-        remote_->CommitCheckpoint(header, dir, cancellation);
-    if (status.ok() && after_commit) after_commit(header.step());
-    return status;
-  }
-  absl::Status DownloadCheckpoint(const trainer::v1::Lease& lease,
-                                  const std::string& dir,
-                                  const Cancellation* cancellation) override {
-    return remote_->DownloadCheckpoint(lease, dir, cancellation);
-  }
-  absl::Status FinishJob(const trainer::v1::FinishJobHeader& header,
-                         const std::string& result_dir,
-                         const Cancellation* cancellation) override {
-    return remote_->FinishJob(header, result_dir, cancellation);
-  }
-  absl::StatusOr<registry::v1::Model> GetModel(
-      const std::string& name) override {
-    return remote_->GetModel(name);
-  }
-  absl::Status DownloadModel(const std::string& name, const std::string& dir,
-                             const Cancellation* cancellation) override {
-    return remote_->DownloadModel(name, dir, cancellation);
-  }
-  absl::Status StreamExamples(
-      const curator::v1::StreamExamplesRequest& request,
-      const Cancellation* cancellation,
-      const std::function<absl::Status(
-          const curator::v1::StreamExamplesResponse&)>& on_example) override {
-    return remote_->StreamExamples(request, cancellation, on_example);
-  }
-
- private:
-  const std::unique_ptr<Remote> remote_;
-};
-
-class WorkerE2eTest : public ClusterTest {
- protected:
-  void SetUp() override {
-    ClusterTest::SetUp();
-    AddInputs();
-    worker_metrics_ = MetricsRegistry::Create();
-    hooked_ = std::make_unique<HookedRemote>(
-        worker::MakeGrpcRemote([this] { return trainer_address(); },
-                               [this] { return curator_address(); }));
-    ASSERT_OK_AND_ASSIGN(
-        models_, worker::ModelCache::Create(JoinPath(dir_->path(), "cache"),
-                                            hooked_.get()));
-    kernels::BackendOptions options;
-    options.num_threads = 1;
-    ASSERT_OK(ToAbsl(kernels::OpenBackend(kDevice, options, &backend_)));
-    counters_ = std::make_unique<worker::WorkerMetrics>(worker_metrics_.get());
-  }
-
-  // Leases the next job and runs it in this thread. How that ended.
-  std::string RunNextJob() {
-    const auto leased = hooked_->LeaseJob("w1");
-    EXPECT_OK(leased);
-    if (!leased.ok() || !leased->has_lease()) return "no job";
-    worker::LeaseKeeper keeper(hooked_.get(), &worker_clock_, leased->lease(),
-                               worker_clock_.MonotonicMicros());
-    keeper_ = &keeper;
-    worker::JobRunnerOptions options;
-    options.remote = hooked_.get();
-    options.models = models_.get();
-    options.backend = backend_.get();
-    options.metrics = counters_.get();
-    options.clock = &worker_clock_;
-    const std::string outcome = worker::RunJob(options, leased->job(), &keeper);
-    keeper_ = nullptr;
-    return outcome;
-  }
-
-  std::unique_ptr<worker::Worker> MakeWorker(const std::string& id) {
-    worker::WorkerOptions options;
-    options.worker_id = id;
-    options.trainer_address = [this] { return trainer_address(); };
-    options.curator_address = [this] { return curator_address(); };
-    options.cache_dir = JoinPath(dir_->path(), "cache-" + id);
-    options.device = kDevice;
-    options.threads = 1;
-    options.metrics = worker_metrics_.get();
-    options.clock = &worker_clock_;
-    auto made = worker::Worker::Create(options);
-    EXPECT_OK(made);
-    return *std::move(made);
-  }
-
-  // Digest of the adapter of an undisturbed run of `spec`.
-  std::string UndisturbedDigest(trainer::v1::TrainingSpec spec) {
-    spec.set_output_name("undisturbed");
-    Submit(spec);
-    EXPECT_EQ(RunNextJob(), "succeeded");
-    const auto adapter = Adapter("undisturbed");
-    EXPECT_OK(adapter);
-    return adapter.ok() ? adapter->digest() : "";
-  }
-
-  void ExpireLease() { trainer_clock_.AdvanceSeconds(kTtlSeconds); }
-
-  // Stands still: a slow machine must not make a worker lose its lease.
-  FakeClock worker_clock_;
-  std::unique_ptr<MetricsRegistry> worker_metrics_;
-  std::unique_ptr<HookedRemote> hooked_;
-  std::unique_ptr<worker::ModelCache> models_;
-  std::unique_ptr<kernels::Backend> backend_;
-  std::unique_ptr<worker::WorkerMetrics> counters_;
-  worker::LeaseKeeper* keeper_ = nullptr;
-};
 
 TEST_F(WorkerE2eTest, JobRunsToARegisteredAdapter) {
   auto spec = Spec("tuned");
@@ -388,18 +250,6 @@ TEST_F(WorkerE2eTest, BadExampleFailsTheJobAlone) {
   ASSERT_EQ(RunNextJob(), "failed");
   EXPECT_EQ(Job(job.name()).error_reason(), "INVALID_EXAMPLE");
   EXPECT_THAT(Job(job.name()).state_reason(), HasSubstr("1000000"));
-}
-
-TEST_F(WorkerE2eTest, FullDiskOnCheckpointFailsTheJobAlone) {
-  hooked_->commit_failure =
-      MakeError(absl::StatusCode::kResourceExhausted,
-                "the trainer's disk has 0 bytes free", {"STORAGE_LOW", {}});
-  const TrainingJob job = Submit(Spec("broken"));
-  ASSERT_EQ(RunNextJob(), "failed");
-  EXPECT_EQ(Job(job.name()).error_reason(), "STORAGE_LOW");
-  hooked_->commit_failure = absl::OkStatus();
-  Submit(Spec("good"));
-  EXPECT_EQ(RunNextJob(), "succeeded");
 }
 
 TEST_F(WorkerE2eTest, ChangedDatasetFailsTheJob) {
