@@ -18,7 +18,8 @@ BUILD_PACKAGES=(
 # And what fuzzing needs: tests/fuzz/run.sh.
 FUZZ_PACKAGES=(
   clang-14 libclang-rt-14-dev cmake ninja-build pkg-config
-  libabsl-dev libpcre2-dev nlohmann-json3-dev libspdlog-dev libfmt-dev
+  libabsl-dev libpcre2-dev libicu-dev nlohmann-json3-dev libspdlog-dev
+  libfmt-dev
   libssl-dev
 )
 

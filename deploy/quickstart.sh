@@ -205,7 +205,7 @@ head -c 100000 <(cat "$data_dir"/heldout/*) | whole_characters |
   "$cli" --json tokenize --model sample --max-tokens 1999 | jq -rj .text >"$prompt"
 generate() {  # generate CACHE-OPTION...
   "$cli" --json generate --model sample --adapter sample-2k-sf --prompt-file "$prompt" \
-    --max-tokens 40 --ignore-eos "$@"
+    --max-tokens 40 --temperature 0.8 --seed 1 --ignore-eos "$@"
 }
 full_cache=$(generate --cache full)
 h2o_cache=$(generate --cache h2o --cache-prompt-ratio 0.2)

@@ -21,6 +21,20 @@ namespace sinklora {
 
 using posix::ErrnoError;
 
+namespace {
+
+absl::Status WriteAll(int fd, std::string_view data, const std::string& path) {
+  while (!data.empty()) {
+    const ssize_t written = write(fd, data.data(), data.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return ErrnoError(errno, "write", path);
+    data.remove_prefix(static_cast<size_t>(written));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 FileWriter::FileWriter(std::string path, std::string temp_path, int fd)
     : path_(std::move(path)), temp_path_(std::move(temp_path)), fd_(fd) {}
 
@@ -44,13 +58,8 @@ absl::Status FileWriter::Append(std::string_view data) {
     return absl::FailedPreconditionError(
         fmt::format("append to {} after it was finished", path_));
   }
-  while (!data.empty()) {
-    const ssize_t written = write(fd_, data.data(), data.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return ErrnoError(errno, "write", path_);
-    data.remove_prefix(static_cast<size_t>(written));
-    size_bytes_ += written;
-  }
+  SL_RETURN_IF_ERROR(WriteAll(fd_, data, path_));
+  size_bytes_ += static_cast<int64_t>(data.size());
   return absl::OkStatus();
 }
 
@@ -68,6 +77,37 @@ absl::Status FileWriter::Finish() {
   close(fd_);
   fd_ = -1;
   return posix::SyncParent(path_);
+}
+
+absl::StatusOr<std::unique_ptr<AppendWriter>> AppendWriter::Open(
+    const std::string& path) {
+  const int fd =
+      open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (fd < 0) return ErrnoError(errno, "open", path);
+  struct stat info;
+  if (fstat(fd, &info) != 0) {
+    const int error = errno;
+    close(fd);
+    return ErrnoError(error, "stat", path);
+  }
+  return std::unique_ptr<AppendWriter>(
+      new AppendWriter(path, fd, static_cast<int64_t>(info.st_size)));
+}
+
+AppendWriter::~AppendWriter() { close(fd_); }
+
+absl::Status AppendWriter::Append(std::string_view data) {
+  SL_RETURN_IF_ERROR(WriteAll(fd_, data, path_));
+  size_bytes_ += static_cast<int64_t>(data.size());
+  return absl::OkStatus();
+}
+
+absl::Status AppendWriter::FinishAs(const std::string& final_path) {
+  if (fsync(fd_) != 0) return ErrnoError(errno, "sync", path_);
+  if (rename(path_.c_str(), final_path.c_str()) != 0) {
+    return ErrnoError(errno, "rename to", final_path);
+  }
+  return posix::SyncParent(final_path);
 }
 
 absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::Open(

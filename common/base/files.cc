@@ -132,6 +132,20 @@ absl::Status RemoveAll(const std::string& path) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::string> MakeOnlyDir(const std::string& parent,
+                                        const std::string& name) {
+  const std::string dir = JoinPath(parent, name);
+  SL_RETURN_IF_ERROR(MakeDirs(dir));
+  std::error_code error;
+  for (fs::directory_iterator it(parent, error), end; !error && it != end;
+       it.increment(error)) {
+    if (it->path().filename() == name) continue;
+    SL_RETURN_IF_ERROR(RemoveAll(it->path().string()));
+  }
+  if (error) return ErrnoError(error.value(), "list", parent);
+  return dir;
+}
+
 absl::StatusOr<std::vector<std::string>> ListFilesRecursive(
     const std::string& dir) {
   SL_ASSIGN_OR_RETURN(Tree tree, ListTree(dir));

@@ -29,6 +29,10 @@ bool FileExists(const std::string& path);
 absl::Status MakeDirs(const std::string& path);  // like mkdir -p
 absl::Status RemoveAll(
     const std::string& path);  // like rm -rf; a missing path is OK
+// Makes directory `parent`/`name`, removes everything else in `parent`, and
+// returns its path. For work that one caller does at a time and may go on with.
+absl::StatusOr<std::string> MakeOnlyDir(const std::string& parent,
+                                        const std::string& name);
 // Paths of regular files below `dir`, relative to it, sorted bytewise. Symbolic
 // links are not followed.
 absl::StatusOr<std::vector<std::string>> ListFilesRecursive(
@@ -61,6 +65,27 @@ class FileWriter {
   const std::string temp_path_;
   int fd_;
   int64_t size_bytes_ = 0;
+};
+
+// Appends to a file that may hold bytes from an earlier writer; what was
+// appended stays when the writer goes away. One writer at a time. Not
+// thread-safe.
+class AppendWriter {
+ public:
+  static absl::StatusOr<std::unique_ptr<AppendWriter>> Open(
+      const std::string& path);
+  ~AppendWriter();
+  absl::Status Append(std::string_view data);
+  // fsync, rename to `final_path`, fsync of its parent.
+  absl::Status FinishAs(const std::string& final_path);
+  int64_t size_bytes() const { return size_bytes_; }  // with what was there
+
+ private:
+  AppendWriter(std::string path, int fd, int64_t size_bytes)
+      : path_(std::move(path)), fd_(fd), size_bytes_(size_bytes) {}
+  const std::string path_;
+  const int fd_;
+  int64_t size_bytes_;
 };
 
 // Read-only memory map of a whole file. The mapping lives as long as the

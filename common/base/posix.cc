@@ -8,14 +8,21 @@
 #include <filesystem>
 #include <system_error>
 
+#include "common/base/status.h"
+
 namespace sinklora::posix {
 
 absl::Status ErrnoError(int error_number, std::string_view action,
                         std::string_view path) {
-  return absl::Status(
-      absl::ErrnoToStatusCode(error_number),
+  const std::string message =
       fmt::format("cannot {} {}: {}", action, path,
-                  std::generic_category().message(error_number)));
+                  std::generic_category().message(error_number));
+  if (error_number == ENOSPC || error_number == EDQUOT ||
+      error_number == EFBIG) {
+    return MakeError(absl::StatusCode::kResourceExhausted, message,
+                     {"DISK_FULL", {{"path", std::string(path)}}});
+  }
+  return absl::Status(absl::ErrnoToStatusCode(error_number), message);
 }
 
 absl::Status SyncPath(const std::string& path) {

@@ -13,8 +13,8 @@
 
 namespace sinklora::posix {
 
-// "cannot ACTION PATH: REASON" with the canonical code of `error_number` (a
-// full disk or quota: kResourceExhausted).
+// "cannot ACTION PATH: REASON" with the canonical code of `error_number`. A
+// full disk, quota or file size limit is kResourceExhausted, reason DISK_FULL.
 absl::Status ErrnoError(int error_number, std::string_view action,
                         std::string_view path);
 

@@ -88,6 +88,11 @@ ErrorDetail GetErrorDetail(const absl::Status& status) {
   return detail;
 }
 
+bool MayResume(const absl::Status& status) {
+  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) ||
+         absl::IsCancelled(status);
+}
+
 absl::Status Annotate(const absl::Status& status, const std::string& prefix) {
   if (status.ok()) return status;
   absl::Status annotated(

@@ -54,6 +54,9 @@ absl::Status MakeError(absl::StatusCode code, const std::string& message,
                        ErrorDetail detail);
 // The attached detail; an empty reason when there is none.
 ErrorDetail GetErrorDetail(const absl::Status& status);
+// True for errors of the way to a peer (cut, timed out, cancelled): what has
+// arrived is good, and the rest may follow.
+bool MayResume(const absl::Status& status);
 // The same code and payload with `prefix: ` before the message. OK stays OK.
 absl::Status Annotate(const absl::Status& status, const std::string& prefix);
 

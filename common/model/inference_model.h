@@ -110,6 +110,11 @@ class Sequence {
   virtual std::span<const float> logits() const = 0;  // [vocab]
   virtual int64_t position() const = 0;               // tokens fed so far
   virtual CacheUsage usage() const = 0;
+  // H2O: the share of all attention paid so far, over all layers and heads,
+  // that went to tokens which are still held, in [0, 1]; below 1 once something
+  // was evicted. 1 for the other policies, which keep no scores. Costs a pass
+  // over the scores on the host.
+  virtual double retained_attention_ratio() const = 0;
   // Kept positions of one layer and kv head, ascending, for tests and
   // diagnosis.
   virtual std::vector<int32_t> KeptPositions(int64_t layer,

@@ -11,7 +11,53 @@
 namespace sinklora {
 namespace {
 
-absl::Status CheckPath(const std::string& path) {
+absl::Status SendFile(const std::string& root, const FileToSend& wanted,
+                      const std::function<bool(common::v1::FileChunk)>& send) {
+  SL_RETURN_IF_ERROR(CheckTransferPath(wanted.path));
+  SL_ASSIGN_OR_RETURN(const auto file,
+                      MappedFile::Open(JoinPath(root, wanted.path)));
+  const auto size_bytes = static_cast<int64_t>(file->data().size());
+  if (wanted.offset < 0 || wanted.offset > size_bytes) {
+    return MakeError(absl::StatusCode::kOutOfRange,
+                     fmt::format("offset {} of {} is not in [0, {}]",
+                                 wanted.offset, wanted.path, size_bytes),
+                     {"OFFSET_OUT_OF_RANGE",
+                      {{"path", wanted.path},
+                       {"offset", std::to_string(wanted.offset)},
+                       {"size_bytes", std::to_string(size_bytes)}}});
+  }
+  int64_t offset = wanted.offset;
+  const bool compute_hash = wanted.sha256.empty();
+  Sha256 hash;
+  if (compute_hash) {
+    hash.Update(file->data().substr(0, static_cast<size_t>(offset)));
+  }
+  bool last = false;
+  while (!last) {
+    const std::string_view data =
+        file->data().substr(static_cast<size_t>(offset), kFileChunkBytes);
+    if (compute_hash) hash.Update(data);
+    common::v1::FileChunk chunk;
+    chunk.set_path(wanted.path);
+    chunk.set_offset(offset);
+    chunk.set_data(std::string(data));
+    offset += static_cast<int64_t>(data.size());
+    last = offset == size_bytes;
+    chunk.set_last(last);
+    if (last) {
+      chunk.set_sha256(compute_hash ? hash.FinishHex() : wanted.sha256);
+    }
+    if (!send(std::move(chunk))) {
+      return absl::UnavailableError(
+          fmt::format("peer went away while {} was sent", wanted.path));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckTransferPath(const std::string& path) {
   if (IsSafeRelativePath(path)) return absl::OkStatus();
   return MakeError(absl::StatusCode::kInvalidArgument,
                    fmt::format("path '{}' is not a relative path below the "
@@ -20,38 +66,20 @@ absl::Status CheckPath(const std::string& path) {
                    {"UNSAFE_PATH", {{"path", path}}});
 }
 
-absl::Status SendFile(const std::string& root, const std::string& path,
-                      const std::function<bool(common::v1::FileChunk)>& send) {
-  SL_RETURN_IF_ERROR(CheckPath(path));
-  SL_ASSIGN_OR_RETURN(const auto file, MappedFile::Open(JoinPath(root, path)));
-  std::string_view rest = file->data();
-  Sha256 hash;
-  bool last = false;
-  while (!last) {
-    const std::string_view data = rest.substr(0, kFileChunkBytes);
-    rest.remove_prefix(data.size());
-    hash.Update(data);
-    last = rest.empty();
-    common::v1::FileChunk chunk;
-    chunk.set_path(path);
-    chunk.set_data(std::string(data));
-    chunk.set_last(last);
-    if (last) chunk.set_sha256(hash.FinishHex());
-    if (!send(std::move(chunk))) {
-      return absl::UnavailableError(
-          fmt::format("peer went away while {} was sent", path));
-    }
-  }
-  return absl::OkStatus();
-}
-
-}  // namespace
-
 absl::Status SendFiles(const std::string& root,
                        const std::vector<std::string>& files,
                        const std::function<bool(common::v1::FileChunk)>& send) {
   for (const std::string& path : files) {
-    SL_RETURN_IF_ERROR(SendFile(root, path, send));
+    SL_RETURN_IF_ERROR(SendFile(root, {path, 0, ""}, send));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SendFileParts(
+    const std::string& root, const std::vector<FileToSend>& files,
+    const std::function<bool(common::v1::FileChunk)>& send) {
+  for (const FileToSend& file : files) {
+    SL_RETURN_IF_ERROR(SendFile(root, file, send));
   }
   return absl::OkStatus();
 }
@@ -81,6 +109,11 @@ absl::Status FileReceiver::Accept(const common::v1::FileChunk& chunk) {
     return absl::InvalidArgumentError(fmt::format(
         "chunk of {} before the end of {}", chunk.path(), current_path_));
   }
+  if (chunk.offset() != writer_->size_bytes()) {
+    return absl::InvalidArgumentError(
+        fmt::format("chunk of {} at offset {}, the next one is at {}",
+                    chunk.path(), chunk.offset(), writer_->size_bytes()));
+  }
   SL_RETURN_IF_ERROR(writer_->Append(chunk.data()));
   hash_.Update(chunk.data());
   total_bytes_ += size_bytes;
@@ -88,7 +121,7 @@ absl::Status FileReceiver::Accept(const common::v1::FileChunk& chunk) {
 }
 
 absl::Status FileReceiver::Begin(const std::string& path) {
-  SL_RETURN_IF_ERROR(CheckPath(path));
+  SL_RETURN_IF_ERROR(CheckTransferPath(path));
   if (static_cast<int64_t>(begun_paths_.size()) >= kMaxTransferFiles) {
     return absl::ResourceExhaustedError(fmt::format(
         "transfer has more than {} files at {}", kMaxTransferFiles, path));

@@ -1,9 +1,12 @@
 // Files over streams: the chunking that every upload and download RPC of the
 // product shares.
 //
-// A transfer is a sequence of chunks; each names its file and carries at most 1
-// MiB. A file's last chunk has `last` set and the SHA-256 of the whole file,
-// which the receiver checks. Not thread-safe.
+// A transfer is a sequence of chunks; each names its file, its place in it and
+// carries at most 1 MiB. A file's last chunk has `last` set and the SHA-256 of
+// the whole file, which the receiver checks. Not thread-safe.
+//
+// FileReceiver takes whole files; file_fetch.h takes files that may have begun
+// to arrive in an earlier transfer.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_COMMON_RPC_FILE_TRANSFER_H_
@@ -33,11 +36,28 @@ absl::Status SendFiles(const std::string& root,
                        const std::vector<std::string>& files,
                        const std::function<bool(common::v1::FileChunk)>& send);
 
+// A file, or the rest of one.
+struct FileToSend {
+  std::string path;    // relative to the root
+  int64_t offset = 0;  // bytes that the receiver has already
+  // Of the whole file, as it was when it was stored: a file that has rotted
+  // since is found out by the receiver. Empty: computed from what is read.
+  std::string sha256;
+};
+// As above. kOutOfRange for an offset beyond the end of its file.
+absl::Status SendFileParts(
+    const std::string& root, const std::vector<FileToSend>& files,
+    const std::function<bool(common::v1::FileChunk)>& send);
+
+// kInvalidArgument (reason UNSAFE_PATH) unless IsSafeRelativePath.
+absl::Status CheckTransferPath(const std::string& path);
+
 // Receives chunks into files below `root`, an empty or absent directory.
-// Refuses unsafe paths, chunks over 1 MiB, a second file before the first ended
-// and a file sent twice (kInvalidArgument), a checksum mismatch (kDataLoss),
-// more than `max_total_bytes` or kMaxTransferFiles (kResourceExhausted). After
-// an error the receiver is of no further use.
+// Refuses unsafe paths, chunks over 1 MiB, a second file before the first
+// ended, a file sent twice and chunks out of order (kInvalidArgument), a
+// checksum mismatch (kDataLoss), more than `max_total_bytes` or
+// kMaxTransferFiles (kResourceExhausted). After an error the receiver is of no
+// further use.
 class FileReceiver {
  public:
   FileReceiver(std::string root, int64_t max_total_bytes);

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/rpc/handlers.h"
 
-#include <exception>
-#include <new>
 #include <utility>
 
 #include "common/base/clock.h"
+#include "common/base/exceptions.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/rpc/status_translation.h"
@@ -44,17 +43,10 @@ absl::Status Call::Run(const std::function<absl::Status()>& handler) {
   if (cancellation_->cancelled()) {
     return absl::CancelledError("cancelled before it started");
   }
-  try {
-    return handler();
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("out of memory");
-  } catch (const std::exception& error) {
-    // What a library says may name things the caller must not see.
-    LogError("{}.{}: exception: {}", rpc_.service, method_, error.what());
-  } catch (...) {
-    LogError("{}.{}: exception of unknown type", rpc_.service, method_);
-  }
-  return absl::InternalError("internal error");
+  std::string what;
+  absl::Status status = CatchExceptions(handler, &what);
+  if (!what.empty()) LogError("{}.{}: {}", rpc_.service, method_, what);
+  return status;
 }
 
 bool Call::Submit(std::function<void()> task) {

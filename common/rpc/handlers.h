@@ -65,7 +65,9 @@ class StreamWriter {
 };
 
 // Blocking reader of a client stream, for one executor thread. False at the end
-// of the stream or of the call.
+// of the stream or of the call, which cannot be told apart here: a client that
+// died may be reported as cancelled only later. What must not be mistaken for a
+// whole stream has to say itself that it is one (upload_receiver.h).
 template <typename Request>
 class StreamReader {
  public:

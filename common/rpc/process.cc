@@ -19,6 +19,7 @@
 #include "absl/flags/usage_config.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
+#include "common/metrics/build_info.h"
 #include "common/rpc/address.h"
 #include "common/rpc/server.h"
 
@@ -124,6 +125,7 @@ absl::Status Start(const ProcessOptions& options, const ServiceFactory& factory,
       FlagOr(absl::GetFlag(FLAGS_metrics_listen), options.metrics_listen);
   SL_RETURN_IF_ERROR(
       ValidateListenAddress("--metrics-listen", metrics_listen, allow_remote));
+  ExportBuildInfo(process->metrics.get());
   SL_ASSIGN_OR_RETURN(process->service, factory({process->executor.get(),
                                                  process->metrics.get()}));
   SL_ASSIGN_OR_RETURN(
@@ -157,8 +159,9 @@ absl::Status PrepareProcess() {
   const sigset_t signals = StopSignals();
   const int mask_error = pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   if (mask_error != 0) return SystemError(mask_error, "block stop signals");
-  if (signal(SIGPIPE, SIG_IGN) == SIG_ERR) {
-    return SystemError(errno, "ignore SIGPIPE");
+  if (signal(SIGPIPE, SIG_IGN) == SIG_ERR ||
+      signal(SIGXFSZ, SIG_IGN) == SIG_ERR) {
+    return SystemError(errno, "ignore SIGPIPE and SIGXFSZ");
   }
   rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {

@@ -78,9 +78,10 @@ int RunProcess(int argc, char** argv, const ProcessOptions& options,
 
 // The pieces, for programs with a shape of their own.
 
-// Blocks SIGTERM and SIGINT (for WaitForStop), ignores SIGPIPE and raises the
-// descriptor limit to the hard one. Call first in main, before any thread
-// starts: threads inherit the mask.
+// Blocks SIGTERM and SIGINT (for WaitForStop), ignores SIGPIPE and SIGXFSZ (a
+// peer that went away and a file that may not grow are errors of one write) and
+// raises the descriptor limit to the hard one. Call first in main, before any
+// thread starts: threads inherit the mask.
 absl::Status PrepareProcess();
 // Blocks until SIGTERM or SIGINT arrives or RequestStop is called. Returns the
 // signal's number. After it a watchdog ends the process with failure if it is

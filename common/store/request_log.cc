@@ -3,17 +3,34 @@
 
 #include <fmt/format.h>
 
+#include <string_view>
+
+#include "common/base/log.h"
 #include "common/base/status.h"
 
 namespace sinklora {
 namespace {
 
 constexpr size_t kMaxRequestIdLength = 64;
+constexpr int64_t kRetentionMicros =
+    int64_t{kRequestRetentionDays} * 24 * 3600 * 1'000'000;
+// More than one, so that a log that has grown shrinks.
+constexpr int kTakenPerRecord = 4;
+
+// When each entry was written: request_time/<micros>/<method>/<request_id>.
+constexpr std::string_view kTimePrefix = "request_time/";
+constexpr size_t kTimeDigits = 20;
 
 // Methods are names of ours without '/', so the parts cannot run into each
 // other.
 std::string Key(const std::string& method, const std::string& request_id) {
   return fmt::format("request_log/{}/{}", method, request_id);
+}
+
+std::string TimeKey(int64_t micros, const std::string& method,
+                    const std::string& request_id) {
+  return fmt::format("{}{:0{}}/{}/{}", kTimePrefix, micros, kTimeDigits, method,
+                     request_id);
 }
 
 absl::Status ValidateRequestId(const std::string& request_id) {
@@ -54,8 +71,30 @@ void RequestLog::Record(const std::string& method,
                         const std::string& request_id,
                         const std::string& fingerprint,
                         const std::string& response, WriteBatch* batch) {
+  const int64_t now_micros = clock_->WallMicros();
+  TakeOld(now_micros, batch);
   batch->Put(Key(method, request_id),
              fmt::format("{}\n{}", fingerprint, response));
+  batch->Put(TimeKey(now_micros, method, request_id), "");
+}
+
+void RequestLog::TakeOld(int64_t now_micros, WriteBatch* batch) {
+  const auto oldest =
+      store_->Scan(std::string(kTimePrefix), "", kTakenPerRecord);
+  if (!oldest.ok()) {
+    // The request itself does not depend on it; the next one tries again.
+    LogWarning("cannot trim the request log: {}",
+               std::string(oldest.status().message()));
+    return;
+  }
+  // Digits of one width sort as numbers do.
+  const std::string end = TimeKey(now_micros - kRetentionMicros, "", "");
+  for (const auto& [key, unused] : *oldest) {
+    if (key >= end) return;
+    batch->Delete("request_log/" +
+                  key.substr(kTimePrefix.size() + kTimeDigits + 1));
+    batch->Delete(key);
+  }
 }
 
 }  // namespace sinklora

@@ -7,24 +7,30 @@
 //   ... compute effect ...; request_log.Record(method, request_id,
 //   request_fingerprint, response_bytes, &batch);
 //   SL_RETURN_IF_ERROR(store->Write(batch));
-// Entries are kept for ever in this version; they are small.
+// Entries are kept for kRequestRetentionDays at least. Each record takes up to
+// four older ones away, in its own batch, so that what is kept is bounded by
+// the requests of that time.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_COMMON_STORE_REQUEST_LOG_H_
 #define SINKLORA_COMMON_STORE_REQUEST_LOG_H_
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "common/base/clock.h"
 #include "common/store/store.h"
 
 namespace sinklora {
 
-// Thread-safe (stateless over the store). Borrows `store`.
+inline constexpr int kRequestRetentionDays = 7;
+
+// Thread-safe (stateless over the store). Borrows both.
 class RequestLog {
  public:
-  explicit RequestLog(Store* store) : store_(store) {}
+  RequestLog(Store* store, Clock* clock) : store_(store), clock_(clock) {}
 
   // The recorded response, or nullopt when `request_id` is new.
   // kInvalidArgument (reason REQUEST_ID_REUSED) when the id was used with
@@ -38,7 +44,10 @@ class RequestLog {
               WriteBatch* batch);
 
  private:
+  void TakeOld(int64_t now_micros, WriteBatch* batch);
+
   Store* const store_;
+  Clock* const clock_;
 };
 
 }  // namespace sinklora

@@ -88,6 +88,7 @@ absl::StatusOr<Vocabulary> MakeVocabulary(
     const SentencePieceFile& file, const std::vector<AddedToken>& added_tokens,
     const std::string& what) {
   VocabularyBuilder builder(what);
+  absl::flat_hash_set<int32_t> keep_leading_space;
   std::vector<AddedToken> taken_whole = added_tokens;
   for (size_t i = 0; i < file.pieces.size(); ++i) {
     const SentencePiece& piece = file.pieces[i];
@@ -104,6 +105,9 @@ absl::StatusOr<Vocabulary> MakeVocabulary(
       bytes.push_back(static_cast<char>(*ParseByteToken(piece.text)));
     } else {
       bytes = absl::StrReplaceAll(piece.text, {{"\xE2\x96\x81", " "}});
+    }
+    if (bytes.starts_with(' ') && !piece.text.starts_with(kSpaceMark)) {
+      keep_leading_space.insert(static_cast<int32_t>(id));
     }
     SL_RETURN_IF_ERROR(builder.AddToken(id, std::move(bytes), piece.text));
   }
@@ -123,6 +127,7 @@ absl::StatusOr<Vocabulary> MakeVocabulary(
       file.remove_extra_spaces ? LeadingSpace::kOneOfEachStripped
       : file.add_dummy_prefix  ? LeadingSpace::kOneStripped
                                : LeadingSpace::kKept;
+  vocabulary.keep_leading_space = std::move(keep_leading_space);
   return vocabulary;
 }
 

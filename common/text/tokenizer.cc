@@ -28,7 +28,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::LoadFromDirectory(
 }
 
 std::string StreamDecoder::Append(int32_t id) {
-  pending_ += stripper_.Strip(tokenizer_->TokenBytes(id));
+  pending_ += stripper_.Strip(tokenizer_->TokenBytes(id),
+                              tokenizer_->KeepsLeadingSpace(id));
   std::string out;
   std::string_view rest = pending_;
   while (!rest.empty()) {
@@ -51,7 +52,7 @@ std::string StreamDecoder::Finish() {
   // What Append left is the start of one character.
   const bool incomplete = !pending_.empty();
   pending_.clear();
-  stripper_ = LeadingSpaceStripper(tokenizer_->leading_space());
+  stripper_ = LeadingSpaceStripper(*tokenizer_);
   return incomplete ? std::string(kReplacement) : std::string();
 }
 

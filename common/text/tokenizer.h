@@ -42,28 +42,6 @@ enum class LeadingSpace {
   kFirstTokenStripped  // all of the first token's
 };
 
-// Applies a LeadingSpace rule token by token.
-class LeadingSpaceStripper {
- public:
-  explicit LeadingSpaceStripper(LeadingSpace rule) : rule_(rule) {}
-  // What is left of the bytes of the next token.
-  std::string_view Strip(std::string_view bytes) {
-    if (rule_ == LeadingSpace::kKept || bytes.empty()) return bytes;
-    if (rule_ == LeadingSpace::kFirstTokenStripped) {
-      bytes.remove_prefix(std::min(bytes.find_first_not_of(' '), bytes.size()));
-    } else if (bytes.front() == ' ') {
-      bytes.remove_prefix(1);
-    }
-    if (rule_ != LeadingSpace::kOneOfEachStripped || !bytes.empty()) {
-      rule_ = LeadingSpace::kKept;
-    }
-    return bytes;
-  }
-
- private:
-  LeadingSpace rule_;
-};
-
 class Tokenizer {
  public:
   // Loads tokenizer.json (preferred) or tokenizer.model, SentencePiece's or
@@ -91,6 +69,8 @@ class Tokenizer {
   // special token).
   virtual std::string TokenBytes(int32_t id) const = 0;
   virtual LeadingSpace leading_space() const = 0;
+  // True for a token whose leading space is not a marked one: it stays.
+  virtual bool KeepsLeadingSpace(int32_t id) const = 0;
   virtual int32_t vocab_size() const = 0;
   // Id of a special (added) token by its exact text, e.g. "<|im_start|>".
   virtual std::optional<int32_t> SpecialTokenId(
@@ -113,13 +93,36 @@ class Tokenizer {
   std::string digest_;
 };
 
+// Applies a tokenizer's rule for leading spaces, token by token.
+class LeadingSpaceStripper {
+ public:
+  explicit LeadingSpaceStripper(const Tokenizer& tokenizer)
+      : rule_(tokenizer.leading_space()) {}
+  // What is left of `bytes`, the bytes of the next token.
+  std::string_view Strip(std::string_view bytes, bool keeps_space) {
+    if (rule_ == LeadingSpace::kKept || bytes.empty()) return bytes;
+    if (!keeps_space && rule_ == LeadingSpace::kFirstTokenStripped) {
+      bytes.remove_prefix(std::min(bytes.find_first_not_of(' '), bytes.size()));
+    } else if (!keeps_space && bytes.front() == ' ') {
+      bytes.remove_prefix(1);
+    }
+    if (rule_ != LeadingSpace::kOneOfEachStripped || !bytes.empty()) {
+      rule_ = LeadingSpace::kKept;
+    }
+    return bytes;
+  }
+
+ private:
+  LeadingSpace rule_;
+};
+
 // Decodes a growing sequence: each call returns the text that became certain,
 // always whole UTF-8 characters. Bytes that can never become a character come
 // out as U+FFFD. Not thread-safe. Borrows the tokenizer.
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer* tokenizer)
-      : tokenizer_(tokenizer), stripper_(tokenizer->leading_space()) {}
+      : tokenizer_(tokenizer), stripper_(*tokenizer) {}
   std::string Append(int32_t id);
   std::string Finish();  // what is left, incomplete characters as U+FFFD
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/text/vocab_tokenizer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/base/status.h"
@@ -73,14 +74,15 @@ absl::Status VocabTokenizer::EncodePart(std::string_view text, Start start,
 absl::StatusOr<std::string> VocabTokenizer::Decode(
     std::span<const int32_t> ids) const {
   std::string text;
-  LeadingSpaceStripper stripper(leading_space());
+  LeadingSpaceStripper stripper(*this);
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= vocab_size()) {
       return absl::InvalidArgumentError(
           fmt::format("token id {} at position {} is outside [0, {})", ids[i],
                       i, vocab_size()));
     }
-    text += stripper.Strip(vocabulary_.token_bytes[ids[i]]);
+    text += stripper.Strip(vocabulary_.token_bytes[ids[i]],
+                           KeepsLeadingSpace(ids[i]));
   }
   return text;
 }
@@ -104,59 +106,59 @@ void VocabTokenizer::SetIdentity(Identity identity) {
   digest_ = std::move(identity.digest);
 }
 
-absl::Status VocabularyBuilder::Grow(int64_t id, std::string_view name) {
-  if (id < 0 || id > kMaxId) {
-    return absl::InvalidArgumentError(
-        fmt::format("{}: token '{}' has id {}, must be in [0, {}]", what_, name,
-                    id, kMaxId));
-  }
-  if (static_cast<size_t>(id) >= known_.size()) {
-    known_.resize(id + 1);
-    vocabulary_.token_bytes.resize(id + 1);
-  }
-  return absl::OkStatus();
+absl::Status VocabularyBuilder::CheckId(int64_t id,
+                                        std::string_view name) const {
+  if (id >= 0 && id <= kMaxId) return absl::OkStatus();
+  return absl::InvalidArgumentError(fmt::format(
+      "{}: token '{}' has id {}, must be in [0, {}]", what_, name, id, kMaxId));
 }
 
 absl::Status VocabularyBuilder::AddToken(int64_t id, std::string bytes,
                                          std::string_view name) {
-  SL_RETURN_IF_ERROR(Grow(id, name));
-  if (known_[id]) {
-    return absl::InvalidArgumentError(
-        fmt::format("{}: token '{}' has id {}, which another token has too",
-                    what_, name, id));
+  SL_RETURN_IF_ERROR(CheckId(id, name));
+  if (token_bytes_.try_emplace(static_cast<int32_t>(id), std::move(bytes))
+          .second) {
+    return absl::OkStatus();
   }
-  known_[id] = true;
-  vocabulary_.token_bytes[id] = std::move(bytes);
-  return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("{}: token '{}' has id {}, which another token has too",
+                  what_, name, id));
 }
 
 absl::Status VocabularyBuilder::AddSpecial(int64_t id, std::string_view text) {
-  SL_RETURN_IF_ERROR(Grow(id, text));
-  const auto [it, inserted] = vocabulary_.special_ids.try_emplace(
-      std::string(text), static_cast<int32_t>(id));
+  SL_RETURN_IF_ERROR(CheckId(id, text));
+  const auto [it, inserted] =
+      special_ids_.try_emplace(std::string(text), static_cast<int32_t>(id));
   if (!inserted && it->second != id) {
     return absl::InvalidArgumentError(
         fmt::format("{}: special token '{}' has ids {} and {}", what_, text,
                     it->second, id));
   }
-  known_[id] = true;
-  vocabulary_.token_bytes[id].clear();
+  token_bytes_[static_cast<int32_t>(id)].clear();
   return absl::OkStatus();
 }
 
 absl::StatusOr<Vocabulary> VocabularyBuilder::Build() {
-  for (size_t id = 0; id < known_.size(); ++id) {
-    if (!known_[id]) {
-      return absl::InvalidArgumentError(
-          fmt::format("{}: id {} has no token, but ids go up to {}", what_, id,
-                      known_.size() - 1));
-    }
-  }
-  if (known_.empty()) {
+  if (token_bytes_.empty()) {
     return absl::InvalidArgumentError(
         fmt::format("{}: the vocabulary is empty", what_));
   }
-  return std::move(vocabulary_);
+  Vocabulary vocabulary;
+  vocabulary.token_bytes.resize(token_bytes_.size());
+  for (size_t id = 0; id < token_bytes_.size(); ++id) {
+    const auto it = token_bytes_.find(static_cast<int32_t>(id));
+    if (it == token_bytes_.end()) {
+      int32_t last = 0;
+      for (const auto& [known, bytes] : token_bytes_) {
+        last = std::max(last, known);
+      }
+      return absl::InvalidArgumentError(fmt::format(
+          "{}: id {} has no token, but ids go up to {}", what_, id, last));
+    }
+    vocabulary.token_bytes[id] = std::move(it->second);
+  }
+  vocabulary.special_ids = std::move(special_ids_);
+  return vocabulary;
 }
 
 }  // namespace sinklora

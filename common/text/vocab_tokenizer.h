@@ -15,6 +15,8 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/text/added_tokens.h"
@@ -29,6 +31,7 @@ struct Vocabulary {
   std::vector<std::string> token_bytes;
   StringMap<int32_t> special_ids;
   LeadingSpace leading_space = LeadingSpace::kKept;
+  absl::flat_hash_set<int32_t> keep_leading_space;
   // Looked for in the text as it is, and then in the normalized parts between.
   AddedTokenMatcher raw_tokens;
   AddedTokenMatcher normalized_tokens;
@@ -41,6 +44,9 @@ class VocabTokenizer : public Tokenizer {
   absl::StatusOr<std::string> Decode(std::span<const int32_t> ids) const final;
   std::string TokenBytes(int32_t id) const final;
   LeadingSpace leading_space() const final { return vocabulary_.leading_space; }
+  bool KeepsLeadingSpace(int32_t id) const final {
+    return vocabulary_.keep_leading_space.contains(id);
+  }
   int32_t vocab_size() const final {
     return static_cast<int32_t>(vocabulary_.token_bytes.size());
   }
@@ -87,10 +93,11 @@ class VocabularyBuilder {
   absl::StatusOr<Vocabulary> Build();
 
  private:
-  absl::Status Grow(int64_t id, std::string_view name);
+  absl::Status CheckId(int64_t id, std::string_view name) const;
   const std::string what_;
-  Vocabulary vocabulary_;
-  std::vector<bool> known_;
+  // By id; a file may claim any.
+  absl::flat_hash_map<int32_t, std::string> token_bytes_;
+  StringMap<int32_t> special_ids_;
 };
 
 }  // namespace sinklora

@@ -8,6 +8,7 @@
 #include "common/base/status.h"
 #include "common/text/byte_alphabet.h"
 #include "common/text/byte_token.h"
+#include "common/text/chat_template_detection.h"
 #include "common/text/split_regex.h"
 #include "common/text/string_map.h"
 #include "common/text/tokenizer_file.h"
@@ -98,6 +99,7 @@ absl::Status FillFromJson(const TokenizerJson& file, const std::string& what,
     view->kind = VocabularyKind::kByteLevelBpe;
     view->split_patterns = pipeline.split_patterns;
     view->add_space_prefix = pipeline.add_prefix_space;
+    view->ignore_merges = file.ignore_merges;
     return absl::OkStatus();
   }
   view->kind = VocabularyKind::kSentencePieceBpe;
@@ -135,6 +137,7 @@ void FillFromModel(const SentencePieceFile& file,
 void FillFromTiktoken(const TiktokenFile& file, VocabularyView* view) {
   view->kind = VocabularyKind::kByteLevelBpe;
   view->split_patterns = {std::string(kLlama3Regex)};
+  view->ignore_merges = true;
   for (size_t id = 0; id < file.tokens.size(); ++id) {
     view->pieces[id] = BytesToAlphabet(file.tokens[id]);
   }
@@ -149,6 +152,13 @@ void FillFromTiktoken(const TiktokenFile& file, VocabularyView* view) {
 }
 
 }  // namespace
+
+std::vector<std::string_view> SplitPatternsOf(std::string_view pre_tokenizer) {
+  for (const KnownSplit& known : KnownSplits()) {
+    if (known.name == pre_tokenizer) return known.patterns;
+  }
+  return {};
+}
 
 absl::StatusOr<VocabularyView> ReadVocabularyView(
     const std::string& directory) {
@@ -169,6 +179,8 @@ absl::StatusOr<VocabularyView> ReadVocabularyView(
     FillFromTiktoken(std::get<TiktokenFile>(file.content), &view);
   }
   view.pre_tokenizer = SplitName(view.split_patterns);
+  SL_ASSIGN_OR_RETURN(const auto chat_template, ReadChatTemplate(directory));
+  view.chat_template = chat_template.value_or("");
   view.bos_id = ids.bos;
   view.eos_id = ids.eos;
   view.padding_id = ids.padding;

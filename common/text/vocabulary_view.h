@@ -58,6 +58,9 @@ struct VocabularyView {
   // only.
   std::vector<std::string> split_patterns;
   std::string pre_tokenizer;
+  // A piece of text that is a token as a whole is not built by merging.
+  // kByteLevelBpe only.
+  bool ignore_merges = false;
 
   std::optional<int32_t> bos_id;
   std::optional<int32_t> eos_id;
@@ -69,9 +72,13 @@ struct VocabularyView {
   bool remove_extra_spaces = false;
   // SentencePiece's precompiled_charsmap; empty: identity.
   std::string character_map;
-  // tokenizer_config.json's or chat_template.jinja's default; empty: none.
+  // The directory's default template; empty: none.
   std::string chat_template;
 };
+
+// What VocabularyView::split_patterns has for a pre_tokenizer; empty for a name
+// that is not one of those above.
+std::vector<std::string_view> SplitPatternsOf(std::string_view pre_tokenizer);
 
 // Reads what Tokenizer::LoadFromDirectory would read, with its errors.
 absl::StatusOr<VocabularyView> ReadVocabularyView(const std::string& directory);

@@ -12,7 +12,6 @@
 #include "fmt/format.h"
 
 namespace sinklora {
-
 absl::StatusOr<std::unique_ptr<ModelFiles>> ModelFiles::Open(
     const std::string& directory) {
   std::unique_ptr<ModelFiles> model(new ModelFiles());

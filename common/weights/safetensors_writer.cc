@@ -97,7 +97,7 @@ absl::StatusOr<std::string> MakePreamble(
     const std::string& path, const std::vector<TensorSpec>& tensors,
     const std::vector<uint64_t>& bytes,
     const std::map<std::string, std::string>& metadata) {
-  constexpr uint64_t kAlignment = 64;
+  constexpr uint64_t kAlignment = 8;
   std::vector<std::string> fields;
   if (!metadata.empty()) {
     SL_ASSIGN_OR_RETURN(fields.emplace_back(), MetadataText(path, metadata));

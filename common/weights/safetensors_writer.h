@@ -1,11 +1,11 @@
 // Writes safetensors as a stream: tensors are declared first, then their bytes
 // come piece by piece, so a file of any size needs the memory of one piece.
 //
-// Each tensor must be appended in the order of tensors(), which is the
-// reference implementation's: wider element types first, so that every tensor
-// is aligned to its type, then by name. The data starts at a multiple of 64.
-// Equal input gives equal bytes, and whatever is written is read by
-// ParseSafetensors.
+// The bytes are those that the reference implementation writes for the same
+// tensors (safetensors 0.8): wider element types first, so that every tensor is
+// aligned to its type, then by name, with the header padded to a multiple of 8.
+// Tensors must be appended in that order, which tensors() has. Whatever is
+// written is read by ParseSafetensors.
 //
 // Not thread-safe. Errors name the file and the tensor. Dropped before
 // Finish(), a writer removes what it wrote.

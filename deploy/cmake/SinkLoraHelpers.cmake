@@ -91,6 +91,17 @@ function(sinklora_cc_test)
     ENVIRONMENT "SINKLORA_SOURCE_DIR=${PROJECT_SOURCE_DIR};SINKLORA_SHARED_DIR=${PROJECT_SOURCE_DIR}/../shared;SINKLORA_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};SINKLORA_SANITIZE=${SINKLORA_SANITIZE};TSAN_OPTIONS=ignore_noninstrumented_modules=1;UBSAN_OPTIONS=print_stacktrace=1")
 endfunction()
 
+# sinklora_cc_benchmark(NAME name SRCS ... DEPS ...)
+# Declares a Google Benchmark executable, which CTest does not run.
+function(sinklora_cc_benchmark)
+  cmake_parse_arguments(ARG "" "NAME" "SRCS;DEPS" ${ARGN})
+  add_executable(${ARG_NAME} ${ARG_SRCS})
+  target_include_directories(${ARG_NAME} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${ARG_NAME} PRIVATE ${ARG_DEPS} benchmark::benchmark)
+  sinklora_compile_settings(${ARG_NAME} FALSE)
+  set_target_properties(${ARG_NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+endfunction()
+
 # sinklora_fuzz_target(NAME name SRCS ... DEPS ... [MAX_LEN bytes] [SEEDS glob ...])
 # Declares the fuzz target of SRCS, which define LLVMFuzzerTestOneInput. With SINKLORA_FUZZ it is the libFuzzer
 # program fuzz_<name>, and tests/fuzz/run.sh finds it and its seeds (globs below the repository or, after "shared:",

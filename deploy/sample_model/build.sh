@@ -72,7 +72,7 @@ step "Train"
 "${cli[@]}" train submit --model init --dataset books-512 --output sample --mode full --pattern full \
   --steps "$steps" --micro-batch 8 --learning-rate 3e-3 --schedule cosine --min-learning-rate 3e-5 \
   --warmup-steps 100 --weight-decay 0.05 --seed 1 --keep-activations --checkpoint-every 200 --watch
-"${cli[@]}" model export sample "$out/model"
+"${cli[@]}" model export sample --output "$out/model"
 
 step "Measure on books it never saw"
 "${cli[@]}" eval perplexity --model sample --text "$out/heldout" --context 512 --stride 256

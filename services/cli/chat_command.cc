@@ -119,7 +119,8 @@ void AddChatCommand(CLI::App* root, Session* session) {
                  [session, flags] { return Chat(session, *flags).Run(); });
   AddTargetFlags(command, &flags->target, "--context");
   command->add_option("--chat-template", flags->chat_template,
-                      "llama-2 (default), chatml or alpaca");
+                      "llama-2 (default), llama-3, chatml, mistral, zephyr, "
+                      "alpaca, vicuna, or auto: the model's own");
   command->add_option("--system-prompt", flags->system_prompt,
                       "First message of the chat");
   AddSamplingFlags(command, &flags->sampling);

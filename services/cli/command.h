@@ -38,6 +38,7 @@ void AddEvalCommands(CLI::App* root, Session* session);
 void AddVersionCommand(CLI::App* root, Session* session);
 
 // Parts of the groups above that have files of their own.
+void AddModelExportCommand(CLI::App* model, Session* session);
 void AddTrainSubmitCommand(CLI::App* train, Session* session);
 void AddEvalPerplexityCommand(CLI::App* eval, Session* session);
 void AddEvalPasskeyCommand(CLI::App* eval, Session* session);

@@ -274,7 +274,8 @@ void AddCurate(CLI::App* group, Session* session) {
   command->add_option("--seed", flags->seed, "Seed of shuffle and split")
       ->capture_default_str();
   command->add_option("--chat-template", flags->chat_template,
-                      "llama-2 (default), chatml or alpaca");
+                      "llama-2 (default), llama-3, chatml, mistral, zephyr, "
+                      "alpaca or vicuna");
   command->add_option("--system-prompt", flags->system_prompt,
                       "System prompt of the instruction builder");
   command->add_option("--min-document-bytes", flags->min_document_bytes,

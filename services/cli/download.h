@@ -1,5 +1,5 @@
-// Receives a stream of files into a directory that appears whole or not at all,
-// with a progress line.
+// Receives files into a directory that appears whole or not at all, with a
+// progress line.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_SERVICES_CLI_DOWNLOAD_H_
@@ -8,8 +8,10 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/rpc/file_fetch.h"
 #include "services/cli/session.h"
 
 namespace sinklora::cli {
@@ -26,6 +28,14 @@ using OnChunk = std::function<absl::Status(const common::v1::FileChunk&)>;
 absl::StatusOr<Downloaded> Download(
     Session* session, const std::string& directory, int64_t expected_bytes,
     const std::function<absl::Status(const OnChunk&)>& stream);
+
+// Fetches `files` (see common/rpc/file_fetch.h), whose content address is
+// `digest`. kAlreadyExists when `directory` exists. When the way to the server
+// is lost, what has arrived stays beside `directory`, and the next call for the
+// same files goes on from there; a note says so.
+absl::StatusOr<Downloaded> FetchDirectory(
+    Session* session, const std::string& directory, const std::string& digest,
+    const std::vector<common::v1::FileInfo>& files, const FetchCall& call);
 
 // Says on stdout what arrived, as text or JSON.
 void PrintDownloaded(Session* session, const std::string& directory,

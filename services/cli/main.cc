@@ -20,9 +20,10 @@ std::string Environment(const char* name) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // A closed pipe is an error of the write, not the end of the process with
-  // half-written files.
+  // A closed pipe or a file that may not grow is an error of the write, not the
+  // end of the process with half-written files.
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);
   const auto interrupt = sinklora::cli::Interrupt::Install();
   sinklora::cli::Output output(
       {.out = &std::cout,

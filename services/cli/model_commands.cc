@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <memory>
 #include <string>
+#include <system_error>
 
 #include "common/base/status.h"
+#include "services/cli/artefact.h"
 #include "services/cli/command.h"
-#include "services/cli/download.h"
-#include "services/cli/exit_code.h"
 #include "services/cli/format.h"
 #include "services/cli/progress.h"
 #include "services/cli/upload_files.h"
@@ -19,95 +20,100 @@ namespace v1 = registry::v1;
 
 struct ImportFlags {
   std::string name;
-  std::string directory;
+  std::string path;
   std::string base;
+  bool server_path = false;
 };
 
-struct ExportFlags {
+struct ShowFlags {
   std::string name;
-  std::string directory;
   bool adapter = false;
-  bool merged = false;
 };
 
-template <typename Artefact>
-int64_t TotalBytes(const Artefact& artefact) {
-  int64_t total = 0;
-  for (const auto& file : artefact.files()) total += file.size_bytes();
-  return total;
-}
-
-absl::Status ImportModel(Session* session, const ImportFlags& flags,
-                         const Upload& upload, Progress* progress) {
-  SL_ASSIGN_OR_RETURN(RegistryClient * client, session->Registry());
-  v1::ImportModelHeader header;
-  header.set_name(flags.name);
-  header.set_request_id(session->RequestId());
-  SL_ASSIGN_OR_RETURN(const v1::Model model,
-                      client->ImportModel(header, upload, [&](int64_t bytes) {
-                        progress->Add(bytes);
-                      }));
-  if (session->output().json()) {
-    session->output().PrintJson(ToJson(model));
-    return absl::OkStatus();
+absl::StatusOr<Artefact> ImportFromPath(Session* session,
+                                        RegistryClient* client,
+                                        const ImportFlags& flags) {
+  if (flags.base.empty()) {
+    v1::ImportModelFromPathRequest request;
+    request.set_name(flags.name);
+    request.set_path(flags.path);
+    request.set_request_id(session->RequestId());
+    SL_ASSIGN_OR_RETURN(Artefact model, client->ImportModelFromPath(request));
+    return model;
   }
-  const v1::Architecture& shape = model.architecture();
-  session->output().PrintFields(
-      {{"model", model.name()},
-       {"type", shape.model_type()},
-       {"parameters", FormatCount(shape.parameter_count())},
-       {"shape", fmt::format("{} layers, {} wide, {} heads, {} kv heads",
-                             shape.num_layers(), shape.hidden_size(),
-                             shape.num_heads(), shape.num_kv_heads())},
-       {"vocabulary", FormatCount(shape.vocab_size())},
-       {"context", FormatCount(shape.context_tokens()) + " tokens"},
-       {"size", FormatBytes(TotalBytes(model))},
-       {"digest", FormatDigest(model.digest())}});
-  return absl::OkStatus();
+  v1::ImportAdapterFromPathRequest request;
+  request.set_name(flags.name);
+  request.set_base_model(flags.base);
+  request.set_path(flags.path);
+  request.set_request_id(session->RequestId());
+  SL_ASSIGN_OR_RETURN(Artefact adapter, client->ImportAdapterFromPath(request));
+  return adapter;
 }
 
-absl::Status ImportAdapter(Session* session, const ImportFlags& flags,
-                           const Upload& upload, Progress* progress) {
-  SL_ASSIGN_OR_RETURN(RegistryClient * client, session->Registry());
+// The files below a directory, or the one file that `path` names.
+absl::StatusOr<Upload> CollectUpload(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::is_regular_file(path, error)) {
+    return CollectFiles({path});
+  }
+  return CollectDirectory(path);
+}
+
+absl::StatusOr<Artefact> ImportByUpload(Session* session,
+                                        RegistryClient* client,
+                                        const ImportFlags& flags) {
+  SL_ASSIGN_OR_RETURN(const Upload upload, CollectUpload(flags.path));
+  Progress progress(&session->output(), session->clock(), "sending",
+                    Progress::Unit::kBytes, "", upload.total_bytes);
+  const auto on_bytes = [&](int64_t bytes) { progress.Add(bytes); };
+  if (flags.base.empty()) {
+    v1::ImportModelHeader header;
+    header.set_name(flags.name);
+    header.set_request_id(session->RequestId());
+    SL_ASSIGN_OR_RETURN(Artefact model,
+                        client->ImportModel(header, upload, on_bytes));
+    return model;
+  }
   v1::ImportAdapterHeader header;
   header.set_name(flags.name);
   header.set_base_model(flags.base);
   header.set_request_id(session->RequestId());
-  SL_ASSIGN_OR_RETURN(const v1::Adapter adapter,
-                      client->ImportAdapter(header, upload, [&](int64_t bytes) {
-                        progress->Add(bytes);
-                      }));
-  if (session->output().json()) {
-    session->output().PrintJson(ToJson(adapter));
-    return absl::OkStatus();
-  }
-  session->output().PrintFields(
-      {{"adapter", adapter.name()},
-       {"base", adapter.base_model()},
-       {"rank", std::to_string(adapter.lora_rank())},
-       {"context", FormatCount(adapter.context_tokens()) + " tokens"},
-       {"size", FormatBytes(TotalBytes(adapter))},
-       {"digest", FormatDigest(adapter.digest())}});
-  return absl::OkStatus();
+  SL_ASSIGN_OR_RETURN(Artefact adapter,
+                      client->ImportAdapter(header, upload, on_bytes));
+  return adapter;
 }
 
 absl::Status RunImport(Session* session, const ImportFlags& flags) {
-  SL_ASSIGN_OR_RETURN(const Upload upload, CollectDirectory(flags.directory));
-  Progress progress(&session->output(), session->clock(), "sending",
-                    Progress::Unit::kBytes, "", upload.total_bytes);
-  return flags.base.empty() ? ImportModel(session, flags, upload, &progress)
-                            : ImportAdapter(session, flags, upload, &progress);
+  SL_ASSIGN_OR_RETURN(RegistryClient * client, session->Registry());
+  SL_ASSIGN_OR_RETURN(const Artefact artefact,
+                      flags.server_path
+                          ? ImportFromPath(session, client, flags)
+                          : ImportByUpload(session, client, flags));
+  PrintArtefact(session, artefact, /*with_files=*/false);
+  return absl::OkStatus();
+}
+
+absl::Status RunShow(Session* session, const ShowFlags& flags) {
+  SL_ASSIGN_OR_RETURN(RegistryClient * client, session->Registry());
+  SL_ASSIGN_OR_RETURN(const Artefact artefact,
+                      FindArtefact(client, flags.name, flags.adapter));
+  PrintArtefact(session, artefact, /*with_files=*/true);
+  return absl::OkStatus();
+}
+
+std::string JobOf(const v1::Lineage& lineage) {
+  return lineage.job().empty() ? "-" : lineage.job();
 }
 
 void AddModelRow(const v1::Model& model, Table* table) {
   const v1::Architecture& shape = model.architecture();
-  table->AddRow({model.name(), "model", "-",
+  table->AddRow({model.name(), "model",
+                 model.base_model().empty() ? "-" : model.base_model(),
                  FormatCount(shape.parameter_count()),
                  FormatCount(shape.context_tokens()),
                  fmt::format("{:g}", shape.rope_factor()),
                  FormatBytes(TotalBytes(model)), FormatDigest(model.digest()),
-                 model.source_job().empty() ? "-" : model.source_job(),
-                 FormatTime(model.create_time())});
+                 JobOf(model.lineage()), FormatTime(model.create_time())});
 }
 
 void AddAdapterRow(const v1::Adapter& adapter, Table* table) {
@@ -116,8 +122,7 @@ void AddAdapterRow(const v1::Adapter& adapter, Table* table) {
        adapter.base_model(), "-", FormatCount(adapter.context_tokens()),
        fmt::format("{:g}", adapter.rope_factor()),
        FormatBytes(TotalBytes(adapter)), FormatDigest(adapter.digest()),
-       adapter.source_job().empty() ? "-" : adapter.source_job(),
-       FormatTime(adapter.create_time())});
+       JobOf(adapter.lineage()), FormatTime(adapter.create_time())});
 }
 
 absl::Status RunList(Session* session) {
@@ -150,83 +155,42 @@ absl::Status RunList(Session* session) {
   return absl::OkStatus();
 }
 
-enum class Kind { kModel, kAdapter };
-
-// Models and adapters have names of their own kind, so the same name may stand
-// for one of each.
-absl::StatusOr<Kind> KindOf(RegistryClient* client, const ExportFlags& flags) {
-  if (flags.adapter || flags.merged) return Kind::kAdapter;
-  const auto model = client->GetModel(flags.name);
-  if (model.ok()) return Kind::kModel;
-  if (model.status().code() != absl::StatusCode::kNotFound) {
-    return model.status();
-  }
-  const auto adapter = client->GetAdapter(flags.name);
-  if (adapter.ok()) return Kind::kAdapter;
-  if (adapter.status().code() != absl::StatusCode::kNotFound) {
-    return adapter.status();
-  }
-  return absl::NotFoundError(
-      fmt::format("{}: no model and no adapter has this name", flags.name));
-}
-
-absl::Status RunExport(Session* session, const ExportFlags& flags) {
-  SL_ASSIGN_OR_RETURN(RegistryClient * client, session->Registry());
-  SL_ASSIGN_OR_RETURN(const Kind kind, KindOf(client, flags));
-  int64_t expected_bytes = 0;
-  if (kind == Kind::kModel) {
-    SL_ASSIGN_OR_RETURN(const v1::Model model, client->GetModel(flags.name));
-    expected_bytes = TotalBytes(model);
-  } else if (!flags.merged) {
-    SL_ASSIGN_OR_RETURN(const v1::Adapter adapter,
-                        client->GetAdapter(flags.name));
-    expected_bytes = TotalBytes(adapter);
-  }
-  const auto stream = [&](const OnChunk& on_chunk) {
-    if (kind == Kind::kModel)
-      return client->DownloadModel(flags.name, on_chunk);
-    return flags.merged ? client->ExportMergedModel(flags.name, on_chunk)
-                        : client->DownloadAdapter(flags.name, on_chunk);
-  };
-  SL_ASSIGN_OR_RETURN(
-      const Downloaded downloaded,
-      Download(session, flags.directory, expected_bytes, stream));
-  PrintDownloaded(session, flags.directory, downloaded);
-  return absl::OkStatus();
-}
-
 void AddImport(CLI::App* group, Session* session) {
   const auto flags = std::make_shared<ImportFlags>();
   CLI::App* command = AddCommand(
       group, session, "import",
-      "Upload a Hugging Face directory as a model, or a PEFT directory as an "
-      "adapter",
-      "sinklora model import sample ./models/sample",
+      "Store a Hugging Face directory or a GGUF file as a model, or a PEFT or "
+      "LongLoRA directory as an adapter",
+      "sinklora model import sample ./models/sample\n"
+      "  sinklora model import books-lora ./books-lora --base sample\n"
+      "  sinklora model import llama ./llama-bf16.gguf\n"
+      "  sinklora model import big /srv/models/big --server-path",
       [session, flags] { return RunImport(session, *flags); });
   command->add_option("name", flags->name, "Name to store under")->required();
   command
-      ->add_option("directory", flags->directory,
-                   "Directory with config.json, *.safetensors and tokenizer")
+      ->add_option(
+          "path", flags->path,
+          "Directory with config.json, *.safetensors and tokenizer, or "
+          "a .gguf file; with --base, a directory with "
+          "adapter_config.json and adapter_model.safetensors")
       ->required();
   command->add_option("--base", flags->base,
-                      "The directory is a PEFT adapter of this model");
+                      "The path is an adapter of this model");
+  command->add_flag("--server-path", flags->server_path,
+                    "The path is one of the server's disk, below its "
+                    "--import-root: nothing is uploaded");
 }
 
-void AddExport(CLI::App* group, Session* session) {
-  const auto flags = std::make_shared<ExportFlags>();
-  CLI::App* command =
-      AddCommand(group, session, "export",
-                 "Download a model or an adapter (as a PEFT directory)",
-                 "sinklora model export books-sf ./books-sf --merged",
-                 [session, flags] { return RunExport(session, *flags); });
+void AddShow(CLI::App* group, Session* session) {
+  const auto flags = std::make_shared<ShowFlags>();
+  CLI::App* command = AddCommand(
+      group, session, "show",
+      "Show a model or an adapter: shape, files, and where it comes from",
+      "sinklora model show books-sf",
+      [session, flags] { return RunShow(session, *flags); });
   command->add_option("name", flags->name, "Model or adapter")->required();
-  command->add_option("directory", flags->directory, "Directory to make")
-      ->required();
   command->add_flag("--adapter", flags->adapter,
                     "The adapter, where a model has the same name");
-  command->add_flag("--merged", flags->merged,
-                    "The adapter merged into its base, as a Hugging Face "
-                    "directory");
 }
 
 }  // namespace
@@ -236,7 +200,8 @@ void AddModelCommands(CLI::App* root, Session* session) {
   AddImport(group, session);
   AddCommand(group, session, "list", "List models and adapters",
              "sinklora model list", [session] { return RunList(session); });
-  AddExport(group, session);
+  AddShow(group, session);
+  AddModelExportCommand(group, session);
 }
 
 }  // namespace sinklora::cli

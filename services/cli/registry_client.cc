@@ -12,6 +12,50 @@ namespace {
 namespace v1 = registry::v1;
 using Stub = v1::RegistryService::Stub;
 
+class GrpcExportStream final : public ExportStream {
+ public:
+  GrpcExportStream(Interrupt* interrupt, Stub* stub,
+                   const v1::ExportRequest& request)
+      : call_(interrupt, kTransferTimeoutSeconds),
+        reader_(stub->Export(call_.context(), request)) {}
+  ~GrpcExportStream() override {
+    if (finished_) return;
+    call_.context()->TryCancel();
+    reader_->Finish().ok();  // its only news is the cancellation
+  }
+
+  absl::Status ReadSummary() {
+    v1::ExportResponse first;
+    if (!reader_->Read(&first)) {
+      finished_ = true;
+      SL_RETURN_IF_ERROR(FromGrpc(reader_->Finish()));
+      return absl::InternalError("the export ended before its summary");
+    }
+    if (!first.has_summary()) {
+      return absl::InternalError("the export does not begin with its summary");
+    }
+    summary_ = std::move(*first.mutable_summary());
+    return absl::OkStatus();
+  }
+
+  const v1::ExportSummary& summary() const override { return summary_; }
+  absl::Status Read(
+      const std::function<absl::Status(const common::v1::FileChunk&)>& on_chunk)
+      override {
+    finished_ = true;
+    return ReadStream<v1::ExportResponse>(
+        &call_, reader_.get(), [&](const v1::ExportResponse& response) {
+          return on_chunk(response.chunk());
+        });
+  }
+
+ private:
+  Call call_;
+  const std::unique_ptr<grpc::ClientReader<v1::ExportResponse>> reader_;
+  v1::ExportSummary summary_;
+  bool finished_ = false;
+};
+
 class GrpcRegistryClient final : public RegistryClient {
  public:
   GrpcRegistryClient(const std::string& address, Interrupt* interrupt)
@@ -88,31 +132,70 @@ class GrpcRegistryClient final : public RegistryClient {
     return adapters;
   }
 
-  absl::Status DownloadModel(const std::string& name,
+  absl::StatusOr<v1::Model> ImportModelFromPath(
+      const v1::ImportModelFromPathRequest& request) override {
+    SL_ASSIGN_OR_RETURN(auto response,
+                        CallUnary<v1::ImportModelFromPathResponse>(
+                            interrupt_, kTransferTimeoutSeconds, stub_.get(),
+                            &Stub::ImportModelFromPath, request));
+    return std::move(*response.mutable_model());
+  }
+
+  absl::StatusOr<v1::Adapter> ImportAdapterFromPath(
+      const v1::ImportAdapterFromPathRequest& request) override {
+    SL_ASSIGN_OR_RETURN(auto response,
+                        CallUnary<v1::ImportAdapterFromPathResponse>(
+                            interrupt_, kTransferTimeoutSeconds, stub_.get(),
+                            &Stub::ImportAdapterFromPath, request));
+    return std::move(*response.mutable_adapter());
+  }
+
+  absl::Status DownloadModel(const v1::Model& model,
+                             const std::vector<common::v1::FileOffset>& wanted,
                              const OnChunk& on_chunk) override {
-    v1::DownloadModelRequest request;
-    request.set_name(name);
-    return Download<v1::DownloadModelResponse>(&Stub::DownloadModel, request,
-                                               on_chunk);
+    return Download<v1::DownloadModelResponse>(
+        &Stub::DownloadModel, PartsOf<v1::DownloadModelRequest>(model, wanted),
+        on_chunk);
   }
 
-  absl::Status DownloadAdapter(const std::string& name,
-                               const OnChunk& on_chunk) override {
-    v1::DownloadAdapterRequest request;
-    request.set_name(name);
-    return Download<v1::DownloadAdapterResponse>(&Stub::DownloadAdapter,
-                                                 request, on_chunk);
+  absl::Status DownloadAdapter(
+      const v1::Adapter& adapter,
+      const std::vector<common::v1::FileOffset>& wanted,
+      const OnChunk& on_chunk) override {
+    return Download<v1::DownloadAdapterResponse>(
+        &Stub::DownloadAdapter,
+        PartsOf<v1::DownloadAdapterRequest>(adapter, wanted), on_chunk);
   }
 
-  absl::Status ExportMergedModel(const std::string& adapter,
-                                 const OnChunk& on_chunk) override {
-    v1::ExportMergedModelRequest request;
-    request.set_adapter(adapter);
-    return Download<v1::ExportMergedModelResponse>(&Stub::ExportMergedModel,
-                                                   request, on_chunk);
+  absl::StatusOr<std::unique_ptr<ExportStream>> Export(
+      const v1::ExportRequest& request) override {
+    auto stream =
+        std::make_unique<GrpcExportStream>(interrupt_, stub_.get(), request);
+    SL_RETURN_IF_ERROR(stream->ReadSummary());
+    return stream;
+  }
+
+  absl::StatusOr<v1::Model> MergeAdapter(
+      const v1::MergeAdapterRequest& request) override {
+    SL_ASSIGN_OR_RETURN(auto response,
+                        CallUnary<v1::MergeAdapterResponse>(
+                            interrupt_, kTransferTimeoutSeconds, stub_.get(),
+                            &Stub::MergeAdapter, request));
+    return std::move(*response.mutable_model());
   }
 
  private:
+  template <typename Request, typename Artefact>
+  static Request PartsOf(const Artefact& artefact,
+                         const std::vector<common::v1::FileOffset>& wanted) {
+    Request request;
+    request.set_name(artefact.name());
+    request.set_digest(artefact.digest());
+    for (const auto& file : wanted) request.add_paths(file.path());
+    request.mutable_offsets()->Assign(wanted.begin(), wanted.end());
+    return request;
+  }
+
   template <typename Response, typename Request>
   absl::StatusOr<Response> Unary(
       grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,

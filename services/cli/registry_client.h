@@ -17,6 +17,17 @@
 
 namespace sinklora::cli {
 
+// An export on its way. Not thread-safe; cancelled when it goes away early.
+class ExportStream {
+ public:
+  virtual ~ExportStream() = default;
+  virtual const registry::v1::ExportSummary& summary() const = 0;
+  // Hands all chunks to `on_chunk`. Once.
+  virtual absl::Status Read(
+      const std::function<absl::Status(const common::v1::FileChunk&)>&
+          on_chunk) = 0;
+};
+
 class RegistryClient {
  public:
   using OnBytes = std::function<void(int64_t)>;
@@ -40,12 +51,25 @@ class RegistryClient {
       const std::string& name) = 0;
   virtual absl::StatusOr<std::vector<registry::v1::Model>> ListModels() = 0;
   virtual absl::StatusOr<std::vector<registry::v1::Adapter>> ListAdapters() = 0;
-  virtual absl::Status DownloadModel(const std::string& name,
-                                     const OnChunk& on_chunk) = 0;
-  virtual absl::Status DownloadAdapter(const std::string& name,
-                                       const OnChunk& on_chunk) = 0;
-  virtual absl::Status ExportMergedModel(const std::string& adapter,
-                                         const OnChunk& on_chunk) = 0;
+  // The server copies the files itself: `path` is one of its disk.
+  virtual absl::StatusOr<registry::v1::Model> ImportModelFromPath(
+      const registry::v1::ImportModelFromPathRequest& request) = 0;
+  virtual absl::StatusOr<registry::v1::Adapter> ImportAdapterFromPath(
+      const registry::v1::ImportAdapterFromPathRequest& request) = 0;
+  // One call for `wanted` files of the model as it was when it was asked for.
+  virtual absl::Status DownloadModel(
+      const registry::v1::Model& model,
+      const std::vector<common::v1::FileOffset>& wanted,
+      const OnChunk& on_chunk) = 0;
+  virtual absl::Status DownloadAdapter(
+      const registry::v1::Adapter& adapter,
+      const std::vector<common::v1::FileOffset>& wanted,
+      const OnChunk& on_chunk) = 0;
+  // The server makes the export before this returns.
+  virtual absl::StatusOr<std::unique_ptr<ExportStream>> Export(
+      const registry::v1::ExportRequest& request) = 0;
+  virtual absl::StatusOr<registry::v1::Model> MergeAdapter(
+      const registry::v1::MergeAdapterRequest& request) = 0;
 };
 
 }  // namespace sinklora::cli

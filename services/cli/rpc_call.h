@@ -77,13 +77,17 @@ absl::Status ReadStream(
   return FromGrpc(reader->Finish());
 }
 
-// Sends `header` and then the files of `upload` over a client stream, and ends
-// the call. `on_bytes` gets the size of each chunk.
+// Sends `first`, whose header gets the size of `upload`, and then the files of
+// it over a client stream, and ends the call. `on_bytes` gets the size of each
+// chunk.
 template <typename Request>
 absl::Status SendUpload(Call* call, grpc::ClientWriter<Request>* writer,
-                        const Request& header, const Upload& upload,
+                        Request first, const Upload& upload,
                         const std::function<void(int64_t)>& on_bytes) {
-  bool open = writer->Write(header);
+  common::v1::TransferSize* size = first.mutable_header()->mutable_size();
+  size->set_file_count(upload.file_count);
+  size->set_total_bytes(upload.total_bytes);
+  bool open = writer->Write(first);
   absl::Status sent;
   for (const UploadRoot& root : upload.roots) {
     if (!open || !sent.ok()) break;

@@ -31,7 +31,8 @@ struct RequestKey {
 
 class Catalog {
  public:
-  explicit Catalog(Store* store) : store_(store), request_log_(store) {}
+  Catalog(Store* store, Clock* clock)
+      : store_(store), request_log_(store, clock) {}
 
   // kNotFound naming the source or dataset.
   absl::StatusOr<SourceInfo> GetSource(const std::string& name);

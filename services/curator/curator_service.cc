@@ -12,6 +12,7 @@
 #include "common/base/ids.h"
 #include "common/base/status.h"
 #include "common/rpc/file_transfer.h"
+#include "common/rpc/upload_receiver.h"
 #include "services/curator/proto_conversion.h"
 
 namespace sinklora::curator {
@@ -31,7 +32,8 @@ CancelledFn CancelledOf(const CallInfo& info) {
 }
 
 absl::StatusOr<ImportRequest> ReadHeader(
-    StreamReader<v1::ImportSourceRequest>* reader) {
+    StreamReader<v1::ImportSourceRequest>* reader,
+    common::v1::TransferSize* size) {
   v1::ImportSourceRequest message;
   if (!reader->Read(&message) || !message.has_header()) {
     return InvalidField("header", "the first message must hold the header");
@@ -39,6 +41,7 @@ absl::StatusOr<ImportRequest> ReadHeader(
   ImportRequest request;
   request.name = message.header().name();
   request.request_id = message.header().request_id();
+  *size = message.header().size();
   // Checked here too: a bad name should not cost an upload first.
   SL_RETURN_IF_ERROR(ValidateId("name", request.name));
   SL_ASSIGN_OR_RETURN(request.format, FromProto(message.header().format()));
@@ -46,15 +49,13 @@ absl::StatusOr<ImportRequest> ReadHeader(
 }
 
 absl::Status ReceiveFiles(StreamReader<v1::ImportSourceRequest>* reader,
-                          DiskBudget* disk, FileReceiver* receiver) {
+                          UploadReceiver* receiver) {
   v1::ImportSourceRequest message;
   while (reader->Read(&message)) {
     if (!message.has_chunk()) {
       return InvalidField("chunk",
                           "every message after the first must hold a chunk");
     }
-    SL_ASSIGN_OR_RETURN(const auto room,
-                        disk->Reserve(message.chunk().data().size()));
     SL_RETURN_IF_ERROR(receiver->Accept(message.chunk()));
   }
   return receiver->Finish();
@@ -133,14 +134,16 @@ CuratorServiceImpl::ExportDataset(grpc::CallbackServerContext* context,
 absl::Status CuratorServiceImpl::DoImport(
     const CallInfo& info, StreamReader<v1::ImportSourceRequest>* reader,
     v1::ImportSourceResponse* response) {
-  SL_ASSIGN_OR_RETURN(const ImportRequest request, ReadHeader(reader));
-  SL_RETURN_IF_ERROR(core_->disk()->CheckRoom());
+  common::v1::TransferSize size;
+  SL_ASSIGN_OR_RETURN(const ImportRequest request, ReadHeader(reader, &size));
   SL_ASSIGN_OR_RETURN(const auto upload, core_->NewUploadDir());
-  FileReceiver receiver(upload->path(), max_source_bytes_);
-  SL_RETURN_IF_ERROR(ReceiveFiles(reader, core_->disk(), &receiver));
+  SL_ASSIGN_OR_RETURN(const auto receiver,
+                      UploadReceiver::Create(upload->path(), size,
+                                             core_->disk(), max_source_bytes_));
+  SL_RETURN_IF_ERROR(ReceiveFiles(reader, receiver.get()));
   if (info.cancellation->cancelled()) return CallOver();
   std::vector<StoredFile> files;
-  for (const FileReceiver::Received& file : receiver.received()) {
+  for (const FileReceiver::Received& file : receiver->received()) {
     files.push_back({file.path, file.size_bytes, file.sha256});
   }
   SL_ASSIGN_OR_RETURN(const SourceInfo source,

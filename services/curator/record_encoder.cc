@@ -57,8 +57,9 @@ absl::StatusOr<EncodedRecord> RecordEncoder::EncodeInstruction(
   if (!system_prompt_.empty()) turns.push_back({"system", system_prompt_});
   turns.push_back({"user", UserPrompt(record, chat_template_)});
   turns.push_back({"assistant", record.output});
-  SL_ASSIGN_OR_RETURN(EncodedChat chat,
-                      EncodeChat(*tokenizer_, chat_template_, turns));
+  SL_ASSIGN_OR_RETURN(
+      EncodedChat chat,
+      EncodeChat(*tokenizer_, NamedChatFormat(chat_template_), turns));
   EncodedRecord encoded;
   encoded.token_ids = std::move(chat.token_ids);
   encoded.supervised = std::move(chat.supervised);

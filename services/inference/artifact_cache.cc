@@ -64,14 +64,8 @@ absl::Status Verify(const Artifact& artifact, const std::string& directory) {
 
 absl::StatusOr<std::unique_ptr<ArtifactCache>> ArtifactCache::Create(
     const std::string& directory) {
-  std::unique_ptr<ArtifactCache> cache(new ArtifactCache(directory));
-  SL_RETURN_IF_ERROR(RemoveAll(cache->staging_directory()));
-  SL_RETURN_IF_ERROR(MakeDirs(cache->staging_directory()));
-  return cache;
-}
-
-std::string ArtifactCache::staging_directory() const {
-  return JoinPath(directory_, "incoming");
+  SL_RETURN_IF_ERROR(MakeDirs(directory));
+  return std::unique_ptr<ArtifactCache>(new ArtifactCache(directory));
 }
 
 absl::StatusOr<std::string> ArtifactCache::Fetch(const std::string& kind,
@@ -87,18 +81,14 @@ absl::StatusOr<std::string> ArtifactCache::Fetch(const std::string& kind,
                artifact.name, std::string(status.message()));
     SL_RETURN_IF_ERROR(RemoveAll(directory));
   }
-  const std::string staged = JoinPath(staging_directory(), artifact.digest);
-  SL_RETURN_IF_ERROR(RemoveAll(staged));
-  SL_RETURN_IF_ERROR(MakeDirs(staged));
+  // One download at a time: what others left, nobody waits for.
+  SL_ASSIGN_OR_RETURN(
+      const std::string staged,
+      MakeOnlyDir(JoinPath(directory_, "incoming"), artifact.digest));
   absl::Status status = download(staged);
-  if (status.ok()) {
-    status = Verify(artifact, staged);
-    if (absl::IsDataLoss(status)) {
-      status = absl::AbortedError(fmt::format(
-          "{} changed in the registry while it was fetched, try again: {}",
-          artifact.name, std::string(status.message())));
-    }
-  }
+  // What has arrived is worth keeping only when the rest may follow.
+  if (MayResume(status)) return status;
+  if (status.ok()) status = Verify(artifact, staged);
   if (status.ok()) status = MakeDirs(parent);
   if (status.ok()) status = CommitDirectory(staged, directory);
   if (!status.ok()) {

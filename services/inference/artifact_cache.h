@@ -1,8 +1,10 @@
 // Content-addressed copies of registry artifacts on the local disk:
 // DIR/<kind>/<digest>/<path>.
 //
-// A copy appears whole or not at all, and is checked against the SHA-256 of
-// every file each time it is asked for: a damaged one is fetched again.
+// A download that is cut goes on where it stopped, also after a restart
+// (DIR/incoming/<digest>). A copy appears whole or not at all, and is checked
+// against the SHA-256 of every file each time it is asked for: a damaged one is
+// fetched again.
 //
 // Thread-compatible: one call at a time. One process per directory.
 //
@@ -22,15 +24,14 @@ namespace sinklora::inference {
 
 class ArtifactCache {
  public:
-  // Makes `directory` when absent and removes what an interrupted download left
-  // in it.
+  // Makes `directory` when absent.
   static absl::StatusOr<std::unique_ptr<ArtifactCache>> Create(
       const std::string& directory);
 
   using Download = std::function<absl::Status(const std::string& directory)>;
-  // Directory of the artifact's files, fetched with `download` unless a good
-  // copy is there. `kind` is "models" or "adapters". kAborted when what was
-  // fetched is not what the artifact says (it was replaced meanwhile),
+  // Directory of the artifact's files, fetched with `download` (see
+  // ArtifactSource) unless a good copy is there. `kind` is "models" or
+  // "adapters". kDataLoss when what was fetched is not what the artifact says,
   // kInvalidArgument for a digest that is not a SHA-256.
   absl::StatusOr<std::string> Fetch(const std::string& kind,
                                     const Artifact& artifact,
@@ -39,8 +40,6 @@ class ArtifactCache {
  private:
   explicit ArtifactCache(std::string directory)
       : directory_(std::move(directory)) {}
-  std::string staging_directory() const;
-
   const std::string directory_;
 };
 

@@ -41,11 +41,14 @@ class ArtifactSource {
   virtual absl::StatusOr<Artifact> GetModel(const std::string& name) = 0;
   virtual absl::StatusOr<AdapterArtifact> GetAdapter(
       const std::string& name) = 0;
-  // Writes the files of the artifact below `directory`, which exists. Each is
-  // checked against the SHA-256 it was sent with (kDataLoss).
-  virtual absl::Status DownloadModel(const std::string& name,
+  // Makes `directory` hold the files of the artifact, each checked against its
+  // size and SHA-256, going on with what an earlier call left there. kAborted
+  // when the name stands for other content by now, kDataLoss when a file is not
+  // what it should be. After an error for which MayResume() is true the
+  // directory is worth keeping.
+  virtual absl::Status DownloadModel(const Artifact& model,
                                      const std::string& directory) = 0;
-  virtual absl::Status DownloadAdapter(const std::string& name,
+  virtual absl::Status DownloadAdapter(const Artifact& adapter,
                                        const std::string& directory) = 0;
 };
 

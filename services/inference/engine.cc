@@ -2,9 +2,10 @@
 #include "services/inference/engine.h"
 
 #include <chrono>
+#include <string>
 #include <utility>
-#include <vector>
 
+#include "common/base/exceptions.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
 
@@ -19,6 +20,15 @@ absl::Status CheckLimit(const char* name, int value, int minimum) {
   if (value >= minimum) return absl::OkStatus();
   return absl::InvalidArgumentError(
       fmt::format("{} is {}, must be at least {}", name, value, minimum));
+}
+
+// Runs a part of one request: whatever it throws is that request's alone.
+template <typename Function>
+absl::Status RunGuarded(const char* part, const Function& function) {
+  std::string what;
+  absl::Status status = CatchExceptions(function, &what);
+  if (!what.empty()) LogError("{}: {}", part, what);
+  return status;
 }
 
 // The status of a task that another thread runs.
@@ -83,7 +93,11 @@ Engine::~Engine() {
 
 absl::Status Engine::CheckAccepting() const {
   MutexLock lock(&mutex_);
-  return CheckAcceptingLocked();
+  const absl::Status accepting = CheckAcceptingLocked();
+  if (!accepting.ok()) {
+    metrics_->rejected(RejectReason::kDraining)->Increment();
+  }
+  return accepting;
 }
 
 absl::Status Engine::CheckAcceptingLocked() const {
@@ -94,13 +108,17 @@ absl::Status Engine::CheckAcceptingLocked() const {
 }
 
 absl::Status Engine::CheckAdmission() {
-  SL_RETURN_IF_ERROR(CheckAcceptingLocked());
+  const absl::Status accepting = CheckAcceptingLocked();
+  if (!accepting.ok()) {
+    metrics_->rejected(RejectReason::kDraining)->Increment();
+    return accepting;
+  }
   const int waiting = static_cast<int>(waiting_.size()) + waiting_tasks_;
   // A request that finds a free slot waits for the turn only, not for another
   // request.
   const int limit = limits_.max_waiting_requests + limits_.max_running_requests;
   if (waiting + running_requests_ < limit) return absl::OkStatus();
-  metrics_->queue_rejections->Increment();
+  metrics_->rejected(RejectReason::kQueueFull)->Increment();
   return MakeError(
       absl::StatusCode::kResourceExhausted,
       fmt::format("{} requests run and {} wait; at most {} may run and {} wait",
@@ -147,7 +165,8 @@ absl::Status Engine::RunAndWait(const Task& task, bool counted) {
           static_cast<double>(clock_->MonotonicMicros() - arrival_micros) *
           1e-6);
     }
-    absl::Status status = task(backend_.get());
+    absl::Status status =
+        RunGuarded("task", [&] { return task(backend_.get()); });
     if (counted) {
       MutexLock lock(&mutex_);
       --running_requests_;
@@ -174,7 +193,13 @@ absl::Status Engine::RunAndWait(const Task& task, bool counted) {
 void Engine::Post(std::function<void()> work) {
   {
     MutexLock lock(&mutex_);
-    tasks_.push_back({std::move(work), /*counted=*/false});
+    auto run = [work = std::move(work)] {
+      RunGuarded("posted work", [&] {
+        work();
+        return absl::OkStatus();
+      }).IgnoreError();  // nobody waits for it
+    };
+    tasks_.push_back({std::move(run), /*counted=*/false});
   }
   wake_->Notify();
 }
@@ -236,20 +261,17 @@ bool Engine::RunOneTask() {
 bool Engine::AdmitWaiting() {
   // Tasks are destroyed outside the lock: that may release a target, which
   // posts to this engine.
-  std::vector<std::unique_ptr<GenerationTask>> gone;
-  std::vector<std::unique_ptr<GenerationTask>> admitted;
+  std::list<std::unique_ptr<GenerationTask>> gone;
+  std::list<std::unique_ptr<GenerationTask>> admitted;
   {
     MutexLock lock(&mutex_);
     const size_t limit = limits_.max_running_requests;
     for (auto it = waiting_.begin(); it != waiting_.end();) {
-      if ((*it)->Cancelled()) {
-        gone.push_back(std::move(*it));
-        it = waiting_.erase(it);
+      const auto task = it++;
+      if ((*task)->Cancelled()) {
+        gone.splice(gone.end(), waiting_, task);
       } else if (running_.size() + admitted.size() < limit) {
-        admitted.push_back(std::move(*it));
-        it = waiting_.erase(it);
-      } else {
-        ++it;
+        admitted.splice(admitted.end(), waiting_, task);
       }
     }
     running_requests_ += static_cast<int>(admitted.size());
@@ -258,11 +280,18 @@ bool Engine::AdmitWaiting() {
   for (auto& task : gone) {
     task->Fail(absl::CancelledError("cancelled while waiting"));
   }
-  for (auto& task : admitted) {
-    task->Start();
-    running_.push_back(std::move(task));
-  }
-  return !gone.empty() || !admitted.empty();
+  const bool any = !gone.empty() || !admitted.empty();
+  for (auto& task : admitted) Advance(task.get(), &GenerationTask::Start);
+  running_.splice(running_.end(), admitted);
+  return any;
+}
+
+void Engine::Advance(GenerationTask* task, void (GenerationTask::*part)()) {
+  const absl::Status status = RunGuarded("generation", [&] {
+    (task->*part)();
+    return absl::OkStatus();
+  });
+  if (!status.ok() && !task->done()) task->Fail(status);
 }
 
 bool Engine::StepRunning() {
@@ -270,7 +299,7 @@ bool Engine::StepRunning() {
   for (auto it = running_.begin(); it != running_.end();) {
     GenerationTask& task = **it;
     if (!task.done() && (!task.Blocked() || task.Cancelled())) {
-      task.Step();
+      Advance(&task, &GenerationTask::Step);
       stepped = true;
     }
     if (!task.done()) {
@@ -291,7 +320,7 @@ bool Engine::StepRunning() {
 void Engine::DropAll() {
   const absl::Status status =
       absl::CancelledError("the inference service stopped");
-  std::deque<std::unique_ptr<GenerationTask>> dropped;
+  std::list<std::unique_ptr<GenerationTask>> dropped;
   {
     MutexLock lock(&mutex_);
     dropped.swap(waiting_);

@@ -4,8 +4,9 @@
 // A turn does at most one queued task (a load, a score, the release of device
 // memory), then one step of every running generation: a chunk of its prompt or
 // one new token. A generation whose consumer is slow is left out until it
-// catches up; one that was cancelled ends at its next turn. An error ends the
-// generation it belongs to and nothing else.
+// catches up; one that was cancelled ends at its next turn. An error, or an
+// exception (no memory on the host), ends the generation or task it belongs to
+// and nothing else.
 //
 // Thread-safety: all methods from any thread but the engine's own, unless said
 // otherwise. The engine must outlive the targets made with its backend: their
@@ -65,7 +66,7 @@ class Engine {
   // thread.
   void Post(std::function<void()> work);
 
-  // kUnavailable after Drain.
+  // kUnavailable after Drain; counts as a request refused.
   absl::Status CheckAccepting() const;
   // Refuses new requests from now on. Those accepted go on.
   void Drain();
@@ -91,6 +92,8 @@ class Engine {
   bool RunOneTask();
   bool AdmitWaiting();
   bool StepRunning();
+  // Calls a part of `task`, which fails when that throws.
+  static void Advance(GenerationTask* task, void (GenerationTask::*part)());
   void DropAll();
   bool stopping() const;
   void UpdateGauges() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -104,7 +107,8 @@ class Engine {
   mutable Mutex mutex_;
   CondVar idle_;
   std::deque<QueuedTask> tasks_ ABSL_GUARDED_BY(mutex_);
-  std::deque<std::unique_ptr<GenerationTask>> waiting_ ABSL_GUARDED_BY(mutex_);
+  // Lists: a generation moves from one to the other without allocating.
+  std::list<std::unique_ptr<GenerationTask>> waiting_ ABSL_GUARDED_BY(mutex_);
   int waiting_tasks_ ABSL_GUARDED_BY(mutex_) = 0;  // counted ones in tasks_
   int running_requests_ ABSL_GUARDED_BY(mutex_) = 0;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;

@@ -43,6 +43,7 @@ void GenerationTask::Start() {
                        usage_.prompt_tokens + request_.max_tokens);
   if (!sequence.ok()) return Fail(sequence.status());
   sequence_ = *std::move(sequence);
+  metrics_->policy(request_.cache.policy).generations->Increment();
 }
 
 void GenerationTask::Step() {
@@ -145,6 +146,11 @@ void GenerationTask::ReleaseSequence() {
     metrics_->kv_resident_ratio->Observe(
         static_cast<double>(usage_.cache.resident_tokens) /
         static_cast<double>(sequence_->position()));
+  }
+  if (usage_.cache.evicted_tokens > 0 &&
+      request_.cache.policy == CachePolicyKind::kH2o) {
+    metrics_->kv_retained_attention_mass_ratio->Observe(
+        sequence_->retained_attention_ratio());
   }
   sequence_.reset();
 }

@@ -31,6 +31,9 @@ constexpr std::array<absl::StatusCode, 17> kCodes = {
 constexpr std::array<const char*, 4> kEndReasons = {"stop", "length",
                                                     "cancelled", "error"};
 
+constexpr std::array<const char*, 2> kRejectReasons = {"queue_full",
+                                                       "draining"};
+
 constexpr std::array<std::string_view, 4> kPolicies = {"full", "sliding_window",
                                                        "streaming_llm", "h2o"};
 
@@ -73,11 +76,20 @@ InferenceMetrics::InferenceMetrics(MetricsRegistry* registry) {
     policies_[i].evicted_tokens =
         registry->GetCounter("sinklora_inference_kv_evicted_tokens_total",
                              "Tokens evicted per layer and kv head.", labels);
+    policies_[i].generations =
+        registry->GetCounter("sinklora_inference_generations_total",
+                             "Generations started, by cache policy.", labels);
   }
   for (size_t i = 0; i < kEndReasons.size(); ++i) {
     finished_[i] = registry->GetCounter("sinklora_inference_finished_total",
                                         "Generations ended, by reason.",
                                         {{"reason", kEndReasons[i]}});
+  }
+  for (size_t i = 0; i < kRejectReasons.size(); ++i) {
+    rejected_[i] = registry->GetCounter(
+        "sinklora_inference_rejections_total",
+        "Requests refused before any work on them, by reason.",
+        {{"reason", kRejectReasons[i]}});
   }
   time_to_first_token_seconds = registry->GetHistogram(
       "sinklora_inference_time_to_first_token_seconds",
@@ -92,6 +104,11 @@ InferenceMetrics::InferenceMetrics(MetricsRegistry* registry) {
   kv_resident_ratio = registry->GetHistogram(
       "sinklora_inference_kv_resident_ratio",
       "Share of a generation's tokens that was resident at its end.",
+      RatioBuckets());
+  kv_retained_attention_mass_ratio = registry->GetHistogram(
+      "sinklora_inference_kv_retained_attention_mass_ratio",
+      "Share of all attention an H2O generation paid that went to tokens held "
+      "at its end.",
       RatioBuckets());
   requests_running =
       registry->GetGauge("sinklora_inference_requests_running",
@@ -112,9 +129,6 @@ InferenceMetrics::InferenceMetrics(MetricsRegistry* registry) {
   score_errors = registry->GetCounter(
       "sinklora_inference_score_errors_total",
       "Generations failed because attention scores broke their invariant.");
-  queue_rejections =
-      registry->GetCounter("sinklora_inference_queue_rejections_total",
-                           "Requests refused because the queue was full.");
   registry_errors = registry->GetCounter(
       "sinklora_inference_registry_errors_total",
       "Look-ups and downloads for which the registry was unreachable.");

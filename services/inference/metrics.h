@@ -21,6 +21,9 @@ namespace sinklora::inference {
 // Label value of a policy: "full", "sliding_window", "streaming_llm", "h2o".
 std::string_view PolicyLabel(CachePolicyKind policy);
 
+// Why a request was refused before any work on it.
+enum class RejectReason { kQueueFull, kDraining };
+
 // How a generation ended.
 enum class EndReason { kStop, kLength, kCancelled, kError };
 
@@ -33,12 +36,16 @@ class InferenceMetrics {
     Gauge* resident_tokens = nullptr;
     Gauge* resident_bytes = nullptr;
     Counter* evicted_tokens = nullptr;
+    Counter* generations = nullptr;
   };
   const PolicyMetrics& policy(CachePolicyKind policy) const {
     return policies_[static_cast<size_t>(policy)];
   }
   Counter* finished(EndReason reason) const {
     return finished_[static_cast<size_t>(reason)];
+  }
+  Counter* rejected(RejectReason reason) const {
+    return rejected_[static_cast<size_t>(reason)];
   }
   // Counts and times a call at its end. REQUIRES: `method` is one of the
   // service's methods.
@@ -49,6 +56,7 @@ class InferenceMetrics {
   Histogram* inter_token_latency_seconds = nullptr;
   Histogram* queue_duration_seconds = nullptr;
   Histogram* kv_resident_ratio = nullptr;
+  Histogram* kv_retained_attention_mass_ratio = nullptr;
   Gauge* requests_running = nullptr;
   Gauge* requests_queued = nullptr;
   Gauge* loaded_models = nullptr;
@@ -56,7 +64,6 @@ class InferenceMetrics {
   Counter* generated_tokens = nullptr;
   Counter* scored_tokens = nullptr;
   Counter* score_errors = nullptr;
-  Counter* queue_rejections = nullptr;
   Counter* registry_errors = nullptr;
 
  private:
@@ -67,6 +74,7 @@ class InferenceMetrics {
   std::map<std::string, MethodMetrics> methods_;
   std::array<PolicyMetrics, 4> policies_;
   std::array<Counter*, 4> finished_{};
+  std::array<Counter*, 2> rejected_{};
 };
 
 }  // namespace sinklora::inference

@@ -6,6 +6,7 @@
 #include "common/base/ids.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
+#include "common/text/chat_template_detection.h"
 #include "common/weights/model_files.h"
 #include "common/weights/peft_adapter.h"
 
@@ -150,11 +151,9 @@ std::shared_ptr<ServedTarget> ModelManager::FindCurrent(
 
 absl::StatusOr<std::shared_ptr<ServedTarget>> ModelManager::Load(
     const TargetSpec& spec, const Resolved& resolved) {
-  SL_RETURN_IF_ERROR(MakeRoom());
-  auto target = MakeOnEngine<ServedTarget>(engine_);
-  target->spec = spec;
-  SL_ASSIGN_OR_RETURN(target->base, LoadBase(resolved.model));
-  const LlamaConfig& config = target->base->weights->config();
+  SL_RETURN_IF_ERROR(MakeRoom(/*dry_run=*/true));
+  SL_ASSIGN_OR_RETURN(OpenedBase opened, OpenBase(resolved.model));
+  const LlamaConfig& config = opened.config();
   if (spec.context_tokens != 0 &&
       spec.context_tokens < config.context_tokens()) {
     return absl::InvalidArgumentError(fmt::format(
@@ -164,9 +163,14 @@ absl::StatusOr<std::shared_ptr<ServedTarget>> ModelManager::Load(
   }
   SL_ASSIGN_OR_RETURN(const std::optional<PeftAdapter> adapter,
                       ReadAdapter(resolved, config));
+  SL_RETURN_IF_ERROR(MakeRoom(/*dry_run=*/false));
+  auto target = MakeOnEngine<ServedTarget>(engine_);
+  target->spec = spec;
   if (resolved.adapter) {
     target->adapter_digest = resolved.adapter->artifact.digest;
   }
+  SL_ASSIGN_OR_RETURN(target->base,
+                      LoadBase(resolved.model, std::move(opened)));
   SL_RETURN_IF_ERROR(engine_->RunInternal([&](kernels::Backend*) {
     SL_ASSIGN_OR_RETURN(target->model,
                         ServedModel::Create(target->base->weights,
@@ -182,23 +186,36 @@ absl::StatusOr<std::shared_ptr<ServedTarget>> ModelManager::Load(
   return target;
 }
 
-absl::StatusOr<std::shared_ptr<const LoadedBase>> ModelManager::LoadBase(
+absl::StatusOr<ModelManager::OpenedBase> ModelManager::OpenBase(
     const Artifact& model) {
-  if (auto base = bases_[model.digest].lock()) return base;
+  OpenedBase opened;
+  if (const auto it = bases_.find(model.digest); it != bases_.end()) {
+    opened.loaded = it->second.lock();
+    if (opened.loaded != nullptr) return opened;
+  }
   SL_ASSIGN_OR_RETURN(
       const std::string directory,
       cache_->Fetch("models", model, [&](const std::string& staged) {
-        return source_->DownloadModel(model.name, staged);
+        return source_->DownloadModel(model, staged);
       }));
-  SL_ASSIGN_OR_RETURN(const std::unique_ptr<ModelFiles> files,
-                      ModelFiles::Open(directory));
+  SL_ASSIGN_OR_RETURN(opened.files, ModelFiles::Open(directory));
+  SL_ASSIGN_OR_RETURN(opened.tokenizer,
+                      Tokenizer::LoadFromDirectory(directory));
+  opened.chat_format = ReadChatFormat(directory);
+  return opened;
+}
+
+absl::StatusOr<std::shared_ptr<const LoadedBase>> ModelManager::LoadBase(
+    const Artifact& model, OpenedBase opened) {
+  if (opened.loaded != nullptr) return std::move(opened.loaded);
   auto base = MakeOnEngine<LoadedBase>(engine_);
   base->digest = model.digest;
-  SL_ASSIGN_OR_RETURN(base->tokenizer, Tokenizer::LoadFromDirectory(directory));
+  base->tokenizer = std::move(opened.tokenizer);
+  base->chat_format = std::move(opened.chat_format);
   SL_RETURN_IF_ERROR(engine_->RunInternal([&](kernels::Backend* backend) {
     SL_ASSIGN_OR_RETURN(
         base->weights,
-        BaseWeights::Load(backend, *files, options_.matrix_dtype));
+        BaseWeights::Load(backend, *opened.files, options_.matrix_dtype));
     return absl::OkStatus();
   }));
   std::erase_if(bases_, [](const auto& item) { return item.second.expired(); });
@@ -213,13 +230,13 @@ absl::StatusOr<std::optional<PeftAdapter>> ModelManager::ReadAdapter(
   SL_ASSIGN_OR_RETURN(
       const std::string directory,
       cache_->Fetch("adapters", artifact, [&](const std::string& staged) {
-        return source_->DownloadAdapter(artifact.name, staged);
+        return source_->DownloadAdapter(artifact, staged);
       }));
   SL_ASSIGN_OR_RETURN(PeftAdapter adapter, ReadPeftAdapter(directory, base));
   return adapter;
 }
 
-absl::Status ModelManager::MakeRoom() {
+absl::Status ModelManager::MakeRoom(bool dry_run) {
   MutexLock lock(&mutex_);
   while (static_cast<int>(targets_.size()) >= options_.max_loaded_targets) {
     auto victim = targets_.end();
@@ -235,6 +252,7 @@ absl::Status ModelManager::MakeRoom() {
           "{} targets are loaded and all are in use; at most {} can be loaded",
           targets_.size(), options_.max_loaded_targets));
     }
+    if (dry_run) return absl::OkStatus();
     targets_.erase(victim);
     metrics_->loaded_models->Set(static_cast<double>(targets_.size()));
   }

@@ -9,7 +9,9 @@
 // seconds.
 //
 // Thread-safe. Loads run one at a time: files on the caller's thread, device
-// work on the engine.
+// work on the engine. A loaded target makes room for another one only after the
+// files of that are here and checked; only a lack of device memory can then
+// still leave both unloaded (the old one must go first, for its memory).
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_SERVICES_INFERENCE_MODEL_MANAGER_H_
@@ -26,6 +28,7 @@
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
 #include "common/base/mutex.h"
+#include "common/weights/model_files.h"
 #include "kernels/tensor.h"
 #include "services/inference/artifact_cache.h"
 #include "services/inference/artifact_source.h"
@@ -79,12 +82,29 @@ class ModelManager {
   absl::StatusOr<std::shared_ptr<ServedTarget>> Load(const TargetSpec& spec,
                                                      const Resolved& resolved)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(load_mutex_);
+  // A base model as far as it goes without device memory: loaded already, for
+  // another target, or its files, checked.
+  struct OpenedBase {
+    std::shared_ptr<const LoadedBase> loaded;
+    std::unique_ptr<ModelFiles> files;
+    std::shared_ptr<const Tokenizer> tokenizer;
+    // As in LoadedBase.
+    absl::StatusOr<std::optional<ChatFormat>> chat_format = std::nullopt;
+    const LlamaConfig& config() const {
+      return loaded != nullptr ? loaded->weights->config() : files->config();
+    }
+  };
+  absl::StatusOr<OpenedBase> OpenBase(const Artifact& model)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(load_mutex_);
   absl::StatusOr<std::shared_ptr<const LoadedBase>> LoadBase(
-      const Artifact& model) ABSL_EXCLUSIVE_LOCKS_REQUIRED(load_mutex_);
+      const Artifact& model, OpenedBase opened)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(load_mutex_);
   absl::StatusOr<std::optional<PeftAdapter>> ReadAdapter(
       const Resolved& resolved, const LlamaConfig& base)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(load_mutex_);
-  absl::Status MakeRoom();
+  // Drops idle targets until one more may be loaded; with `dry_run` only tells
+  // whether that will do.
+  absl::Status MakeRoom(bool dry_run);
   void Forget(const TargetSpec& spec);
   bool RegistryIsDown() const;
   void NoteRegistryStatus(const absl::Status& status);

@@ -31,21 +31,39 @@ absl::Status CheckStopStrings(const std::vector<std::string>& stop) {
   return absl::OkStatus();
 }
 
+constexpr char kOwnTemplate[] = "auto";
+
+absl::StatusOr<ChatFormat> ResolveChatFormat(const std::string& name,
+                                             const LoadedBase& base) {
+  if (name != kOwnTemplate) {
+    SL_ASSIGN_OR_RETURN(const ChatTemplate chat_template,
+                        ParseChatTemplate(name));
+    return NamedChatFormat(chat_template);
+  }
+  SL_ASSIGN_OR_RETURN(const std::optional<ChatFormat>& own, base.chat_format);
+  if (own) return *own;
+  return absl::InvalidArgumentError(
+      fmt::format("chat.chat_template is \"{}\" but the model comes with no "
+                  "chat template; name one of {}",
+                  kOwnTemplate, ChatTemplateNames()));
+}
+
 // Adds what ends a turn of the template: a token where the tokenizer has one by
 // that text (its bytes never show up in the output), else a stop string.
 absl::StatusOr<std::vector<int32_t>> PrepareChat(const ChatPromptParams& chat,
                                                  GenerationRequest* request) {
   const Tokenizer& tokenizer = request->target->tokenizer();
-  SL_ASSIGN_OR_RETURN(const ChatTemplate chat_template,
-                      ParseChatTemplate(chat.chat_template));
+  SL_ASSIGN_OR_RETURN(
+      const ChatFormat format,
+      ResolveChatFormat(chat.chat_template, *request->target->base));
   if (chat.turns.empty() || chat.turns.back().role != "user") {
     return absl::InvalidArgumentError(fmt::format(
         "chat.messages has {} messages, the last one must be the user's",
         chat.turns.size()));
   }
   SL_ASSIGN_OR_RETURN(EncodedChat encoded,
-                      EncodeChat(tokenizer, chat_template, chat.turns));
-  for (std::string& stop : StopStrings(chat_template)) {
+                      EncodeChat(tokenizer, format, chat.turns));
+  for (std::string& stop : StopStrings(format)) {
     if (const auto id = tokenizer.SpecialTokenId(stop)) {
       request->end_ids.push_back(*id);
     } else {

@@ -3,12 +3,12 @@
 
 #include <fmt/format.h>
 
-#include <limits>
 #include <utility>
+#include <vector>
 
 #include "common/base/status.h"
 #include "common/rpc/channel.h"
-#include "common/rpc/file_transfer.h"
+#include "common/rpc/file_fetch.h"
 #include "common/rpc/status_translation.h"
 
 namespace sinklora::inference {
@@ -29,24 +29,53 @@ Artifact ToArtifact(
   return artifact;
 }
 
-// Receives a download into `directory`. The stream's own status outranks what
-// the receiver says of a stream that was cut.
-template <typename Reader, typename Response>
-absl::Status Receive(
-    Reader* reader, Response response, const std::string& directory,
-    const std::function<absl::Status(const grpc::Status&)>& translate,
-    grpc::ClientContext* context) {
-  FileReceiver receiver(directory, std::numeric_limits<int64_t>::max());
-  while (reader->Read(&response)) {
-    const absl::Status accepted = receiver.Accept(response.chunk());
-    if (!accepted.ok()) {
-      context->TryCancel();
-      (void)reader->Finish();
-      return accepted;
-    }
+std::vector<common::v1::FileInfo> ToFileInfos(const Artifact& artifact) {
+  std::vector<common::v1::FileInfo> files;
+  for (const ArtifactFile& file : artifact.files) {
+    common::v1::FileInfo info;
+    info.set_path(file.path);
+    info.set_size_bytes(file.size_bytes);
+    info.set_sha256(file.sha256);
+    files.push_back(std::move(info));
   }
-  SL_RETURN_IF_ERROR(translate(reader->Finish()));
-  return receiver.Finish();
+  return files;
+}
+
+// Both downloads: `method` of `stub` for the files of `artifact`.
+template <typename Request, typename Response, typename Method>
+absl::Status Fetch(
+    const Artifact& artifact, const std::string& directory,
+    registry::v1::RegistryService::Stub* stub, Method method,
+    const std::function<absl::Status(const grpc::Status&)>& translate) {
+  const auto call = [&](const std::vector<common::v1::FileOffset>& wanted,
+                        const OnFileChunk& on_chunk) -> absl::Status {
+    Request request;
+    request.set_name(artifact.name);
+    request.set_digest(artifact.digest);
+    for (const auto& file : wanted) request.add_paths(file.path());
+    request.mutable_offsets()->Assign(wanted.begin(), wanted.end());
+    const auto context = MakeContext(kTransferTimeoutSeconds);
+    const auto reader = (stub->*method)(context.get(), request);
+    Response response;
+    while (reader->Read(&response)) {
+      const absl::Status accepted = on_chunk(response.chunk());
+      if (!accepted.ok()) {
+        context->TryCancel();
+        (void)reader->Finish();
+        return accepted;
+      }
+    }
+    return translate(reader->Finish());
+  };
+  const absl::Status status =
+      FetchFiles(directory, ToFileInfos(artifact), call);
+  if (GetErrorDetail(status).reason == "CONTENT_CHANGED") {
+    return absl::AbortedError(
+        fmt::format("{} changed in the registry while it was fetched, try "
+                    "again: {}",
+                    artifact.name, std::string(status.message())));
+  }
+  return status;
 }
 
 }  // namespace
@@ -106,30 +135,22 @@ absl::StatusOr<AdapterArtifact> RegistryClient::GetAdapter(
   return result;
 }
 
-absl::Status RegistryClient::DownloadModel(const std::string& name,
+absl::Status RegistryClient::DownloadModel(const Artifact& model,
                                            const std::string& directory) {
   SL_ASSIGN_OR_RETURN(const std::shared_ptr<Stub> stub, Connect());
-  registry::v1::DownloadModelRequest request;
-  request.set_name(name);
-  const auto context = MakeContext(kTransferTimeoutSeconds);
-  const auto reader = stub->DownloadModel(context.get(), request);
-  return Receive(
-      reader.get(), registry::v1::DownloadModelResponse(), directory,
-      [this](const grpc::Status& status) { return Translate(status); },
-      context.get());
+  return Fetch<registry::v1::DownloadModelRequest,
+               registry::v1::DownloadModelResponse>(
+      model, directory, stub.get(), &Stub::DownloadModel,
+      [this](const grpc::Status& status) { return Translate(status); });
 }
 
-absl::Status RegistryClient::DownloadAdapter(const std::string& name,
+absl::Status RegistryClient::DownloadAdapter(const Artifact& adapter,
                                              const std::string& directory) {
   SL_ASSIGN_OR_RETURN(const std::shared_ptr<Stub> stub, Connect());
-  registry::v1::DownloadAdapterRequest request;
-  request.set_name(name);
-  const auto context = MakeContext(kTransferTimeoutSeconds);
-  const auto reader = stub->DownloadAdapter(context.get(), request);
-  return Receive(
-      reader.get(), registry::v1::DownloadAdapterResponse(), directory,
-      [this](const grpc::Status& status) { return Translate(status); },
-      context.get());
+  return Fetch<registry::v1::DownloadAdapterRequest,
+               registry::v1::DownloadAdapterResponse>(
+      adapter, directory, stub.get(), &Stub::DownloadAdapter,
+      [this](const grpc::Status& status) { return Translate(status); });
 }
 
 }  // namespace sinklora::inference

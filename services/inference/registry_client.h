@@ -26,9 +26,9 @@ class RegistryClient : public ArtifactSource {
 
   absl::StatusOr<Artifact> GetModel(const std::string& name) override;
   absl::StatusOr<AdapterArtifact> GetAdapter(const std::string& name) override;
-  absl::Status DownloadModel(const std::string& name,
+  absl::Status DownloadModel(const Artifact& model,
                              const std::string& directory) override;
-  absl::Status DownloadAdapter(const std::string& name,
+  absl::Status DownloadAdapter(const Artifact& adapter,
                                const std::string& directory) override;
 
  private:

@@ -12,9 +12,11 @@
 #include <compare>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/model/inference_model.h"
+#include "common/text/chat_template.h"
 #include "common/text/tokenizer.h"
 
 namespace sinklora::inference {
@@ -33,6 +35,9 @@ struct LoadedBase {
   std::string digest;
   std::shared_ptr<BaseWeights> weights;
   std::shared_ptr<const Tokenizer> tokenizer;
+  // Of the template that the model comes with; nullopt when it has none, an
+  // error when it is none of those known.
+  absl::StatusOr<std::optional<ChatFormat>> chat_format = std::nullopt;
 };
 
 // Immutable but for the counter. `model` is used on the engine thread only,

@@ -41,6 +41,9 @@ void AddFlags(CLI::App* app, Flags* flags) {
   app->add_option("--data-dir", options->data_dir,
                   "Directory of all state; made when absent")
       ->required();
+  app->add_option("--import-root", options->import_root,
+                  "Directory that `model import --server-path` may read; "
+                  "without it that is refused");
   app->add_option("--listen", options->listen,
                   "Loopback HOST:PORT of gRPC; port 0 picks one")
       ->capture_default_str();

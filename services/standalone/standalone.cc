@@ -13,6 +13,7 @@
 #include "common/base/files.h"
 #include "common/base/mutex.h"
 #include "common/base/status.h"
+#include "common/metrics/build_info.h"
 #include "common/metrics/metrics.h"
 #include "common/rpc/address.h"
 #include "common/rpc/server.h"
@@ -126,6 +127,9 @@ absl::Status StandaloneImpl::MakeServices() {
                                           .disk = disk_.get()}));
   trainer::TrainerOptions trainer_options;
   trainer_options.data_dir = Path("trainer");
+  trainer_options.import_root = options_.import_root;
+  trainer_options.device = options_.device;
+  trainer_options.threads = options_.threads;
   trainer_options.curator_address = self;
   trainer_options.metrics = metrics_.get();
   trainer_options.executor = trainer_executor_.get();
@@ -150,6 +154,7 @@ absl::Status StandaloneImpl::MakeWorkers() {
   for (int i = 0; i < options_.workers; ++i) {
     worker::WorkerOptions options;
     options.worker_id = fmt::format("standalone-{}", i);
+    options.index = i;
     options.trainer_address = self;
     options.curator_address = self;
     options.cache_dir = JoinPath(Path("worker"), std::to_string(i));
@@ -183,6 +188,7 @@ absl::Status StandaloneImpl::Announce() {
 
 absl::Status StandaloneImpl::Start() {
   SL_RETURN_IF_ERROR(CheckOptions());
+  ExportBuildInfo(metrics_.get());
   SL_ASSIGN_OR_RETURN(lock_, DataDirLock::Acquire(options_.data_dir));
   SL_RETURN_IF_ERROR(MakeServices());
   SL_RETURN_IF_ERROR(MakeWorkers());

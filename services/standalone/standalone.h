@@ -23,10 +23,12 @@ namespace sinklora::standalone {
 struct StandaloneOptions {
   // Required; made when absent.
   std::string data_dir;
+  // Directory that clients may import models from by path; empty: none.
+  std::string import_root = {};
   // Loopback host:port; port 0 picks a free one.
   std::string listen = "127.0.0.1:7070";
   std::string metrics_listen = "127.0.0.1:9464";
-  // Of curation, of each worker and of inference; 0: the machine's cores.
+  // Of curation, exports, each worker and inference; 0: the machine's cores.
   int threads = 0;
   // Jobs that train at the same time, in [0, 64].
   int workers = 1;

@@ -3,8 +3,14 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+#include <set>
+#include <string>
+#include <utility>
+
 #include "common/base/status.h"
 #include "common/text/tokenizer.h"
+#include "common/weights/checkpoint_manifest.h"
 #include "common/weights/model_files.h"
 #include "common/weights/peft_adapter.h"
 
@@ -15,27 +21,6 @@ using registry::v1::Adapter;
 using registry::v1::Architecture;
 using registry::v1::Model;
 
-// What is wrong with an upload is the caller's to mend, whatever the layer
-// below called it; and where we staged it is nobody's business.
-absl::Status AsUploadError(const absl::Status& status, const std::string& dir) {
-  std::string message(status.message());
-  for (const std::string& prefix : {dir + "/", dir}) {
-    for (size_t at = message.find(prefix); at != std::string::npos;
-         at = message.find(prefix, at)) {
-      message.erase(at, prefix.size());
-    }
-  }
-  const ErrorDetail detail = GetErrorDetail(status);
-  const absl::StatusCode code =
-      absl::IsNotFound(status) || absl::IsOutOfRange(status) ||
-              absl::IsFailedPrecondition(status) || absl::IsDataLoss(status)
-          ? absl::StatusCode::kInvalidArgument
-          : status.code();
-  return MakeError(
-      code, message,
-      detail.reason.empty() ? ErrorDetail{"INVALID_ARTEFACT", {}} : detail);
-}
-
 bool IsPickle(const std::string& path) {
   for (const char* suffix : {".bin", ".pt", ".pth", ".pkl", ".ckpt"}) {
     if (path.ends_with(suffix)) return true;
@@ -43,21 +28,35 @@ bool IsPickle(const std::string& path) {
   return false;
 }
 
-// A directory that has pickles in place of safetensors deserves a better
-// answer than "no weights found".
-absl::Status RefusePickles(const FileInfos& files) {
-  std::string pickle;
-  for (const auto& file : files) {
-    if (file.path().ends_with(".safetensors")) return absl::OkStatus();
-    if (IsPickle(file.path())) pickle = file.path();
-  }
-  if (pickle.empty()) return absl::OkStatus();
+absl::Status PickleRefused(const std::string& path) {
   return MakeError(
       absl::StatusCode::kInvalidArgument,
       fmt::format("{}: weights in PyTorch's pickle form are not accepted "
                   "(loading them runs code); convert them to safetensors",
-                  pickle),
-      {"PICKLE_REFUSED", {{"path", pickle}}});
+                  path),
+      {"PICKLE_REFUSED", {{"path", path}}});
+}
+
+// A directory that has pickles in place of safetensors deserves a better
+// answer than "no weights found". Beside safetensors a pickle is not read, and
+// is no more than any other file, but for LongLoRA's: without it the adapter
+// would be another one.
+absl::Status RefusePickles(const FileInfos& files) {
+  std::set<std::string> stems;  // of safetensors
+  std::string pickle;
+  for (const auto& file : files) {
+    const std::filesystem::path path(file.path());
+    if (path.extension() == ".safetensors") stems.insert(path.stem());
+    if (IsPickle(file.path())) pickle = file.path();
+  }
+  for (const auto& file : files) {
+    if (file.path() == "trainable_params.bin" &&
+        !stems.contains("trainable_params")) {
+      return PickleRefused(file.path());
+    }
+  }
+  if (pickle.empty() || !stems.empty()) return absl::OkStatus();
+  return PickleRefused(pickle);
 }
 
 Architecture Describe(const LlamaConfig& config) {
@@ -82,6 +81,30 @@ Architecture Describe(const LlamaConfig& config) {
 }
 
 }  // namespace
+
+// What is wrong with an upload is the caller's to mend, whatever the layer
+// below called it; and where we staged it is nobody's business.
+absl::Status AsUploadError(const absl::Status& status, const std::string& dir) {
+  std::string message(status.message());
+  // "DIR/config.json: ...", "DIR: config.json: ...", "DIR has no ...".
+  const std::pair<std::string, std::string> replacements[] = {
+      {dir + "/", ""}, {dir + ": ", ""}, {dir, "the directory"}};
+  for (const auto& [staged, shown] : replacements) {
+    for (size_t at = message.find(staged); at != std::string::npos;
+         at = message.find(staged, at)) {
+      message.replace(at, staged.size(), shown);
+    }
+  }
+  const ErrorDetail detail = GetErrorDetail(status);
+  const absl::StatusCode code =
+      absl::IsNotFound(status) || absl::IsOutOfRange(status) ||
+              absl::IsFailedPrecondition(status) || absl::IsDataLoss(status)
+          ? absl::StatusCode::kInvalidArgument
+          : status.code();
+  return MakeError(
+      code, message,
+      detail.reason.empty() ? ErrorDetail{"INVALID_ARTEFACT", {}} : detail);
+}
 
 absl::StatusOr<Model> CheckModel(const std::string& dir,
                                  const FileInfos& files) {
@@ -131,6 +154,36 @@ absl::StatusOr<Adapter> CheckAdapter(const std::string& dir,
                                                    : config.rope_factor);
   adapter.set_lora_rank(static_cast<int32_t>(peft->rank));
   return adapter;
+}
+
+absl::Status CheckCheckpoint(const std::string& dir, const FileInfos& files,
+                             int64_t step) {
+  const auto invalid = [&](const std::string& defect) {
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     fmt::format("checkpoint of step {}: {}", step, defect),
+                     {"INVALID_CHECKPOINT", {{"step", std::to_string(step)}}});
+  };
+  const auto manifest = ReadCheckpointManifest(dir);
+  if (!manifest.ok()) {
+    return invalid(
+        std::string(AsUploadError(manifest.status(), dir).message()));
+  }
+  if (manifest->step != step) {
+    return invalid(fmt::format("{} is of step {}", kCheckpointManifestFile,
+                               manifest->step));
+  }
+  for (const auto& file : files) {
+    if (file.path() != kCheckpointStateFile) continue;
+    if (file.size_bytes() == manifest->state_size_bytes &&
+        file.sha256() == manifest->state_sha256) {
+      return absl::OkStatus();
+    }
+    return invalid(fmt::format(
+        "{} has {} bytes and SHA-256 {}, {} says {} and {}", file.path(),
+        file.size_bytes(), file.sha256(), kCheckpointManifestFile,
+        manifest->state_size_bytes, manifest->state_sha256));
+  }
+  return invalid(fmt::format("{} is missing", kCheckpointStateFile));
 }
 
 }  // namespace sinklora::trainer

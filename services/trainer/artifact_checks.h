@@ -7,6 +7,7 @@
 
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "services/trainer/artifact_store.h"
 #include "sinklora/registry/v1/registry_service.pb.h"
@@ -26,6 +27,16 @@ absl::StatusOr<registry::v1::Model> CheckModel(const std::string& dir,
 absl::StatusOr<registry::v1::Adapter> CheckAdapter(const std::string& dir,
                                                    const FileInfos& files,
                                                    const std::string& base_dir);
+
+// Whether the checkpoint in `dir` is one of `step` whose manifest describes
+// `files`. kInvalidArgument (reason INVALID_CHECKPOINT) when not. Reads the
+// manifest only: the hashes of `files` are what arrived.
+absl::Status CheckCheckpoint(const std::string& dir, const FileInfos& files,
+                             int64_t step);
+
+// `status` as one about what a client sent: kInvalidArgument, with a reason,
+// and paths relative to `dir`.
+absl::Status AsUploadError(const absl::Status& status, const std::string& dir);
 
 }  // namespace sinklora::trainer
 

@@ -96,6 +96,23 @@ absl::Status ArtifactStore::RemoveAllBut(
   return absl::OkStatus();
 }
 
+void Trash::Take(const std::string& dir) {
+  if (!FileExists(dir)) return;
+  if (dir_ == nullptr) {
+    auto made = artifacts_->NewStaging();
+    if (made.ok()) dir_ = *std::move(made);
+  }
+  std::error_code error = std::make_error_code(std::errc::no_space_on_device);
+  if (dir_ != nullptr) {
+    fs::rename(dir, JoinPath(dir_->path(), std::to_string(taken_++)), error);
+  }
+  if (!error) return;
+  const absl::Status removed = RemoveAll(dir);
+  if (!removed.ok()) {
+    LogWarning("cannot remove {}: {}", dir, std::string(removed.message()));
+  }
+}
+
 std::string ContentDigest(FileInfos files) {
   std::sort(files.begin(), files.end(),
             [](const auto& a, const auto& b) { return a.path() < b.path(); });

@@ -29,6 +29,13 @@ namespace sinklora::trainer {
 
 using FileInfos = std::vector<common::v1::FileInfo>;
 
+// Files that may become an artefact; gone with this object unless committed.
+struct StagedFiles {
+  std::unique_ptr<TempDir> dir;
+  std::string path;  // of the files: `dir`, or a directory in it
+  FileInfos files;   // in order of path
+};
+
 class ArtifactStore {
  public:
   struct Options {
@@ -61,6 +68,26 @@ class ArtifactStore {
   explicit ArtifactStore(Options options) : options_(std::move(options)) {}
   std::string StagingDir() const;
   const Options options_;
+};
+
+// Takes away directories that nothing names any more without keeping anybody
+// waiting: Take() only moves one aside, the destructor removes them all. Make
+// it before the lock under which Take() is called, so that it goes after it.
+// Not thread-safe. Borrows the store.
+class Trash {
+ public:
+  explicit Trash(const ArtifactStore* artifacts) : artifacts_(artifacts) {}
+  ~Trash() = default;
+  Trash(const Trash&) = delete;
+  Trash& operator=(const Trash&) = delete;
+  // A missing directory is fine. One that cannot be moved (no room for so much
+  // as a name) is removed at once; what stays goes at the next start.
+  void Take(const std::string& dir);
+
+ private:
+  const ArtifactStore* const artifacts_;
+  std::unique_ptr<TempDir> dir_;  // made when first needed
+  int taken_ = 0;
 };
 
 // SHA-256 over the sorted (path, file digest) list: the content address.

@@ -31,20 +31,28 @@ int64_t TotalBytes(const FileInfos& files) {
   return total_bytes;
 }
 
+registry::v1::Lineage LineageOf(const TrainingJob& job) {
+  registry::v1::Lineage lineage;
+  lineage.set_job(job.name());
+  lineage.set_dataset(job.resolved().dataset());
+  lineage.set_dataset_digest(job.dataset_digest());
+  *lineage.mutable_recipe() = job.resolved();
+  return lineage;
+}
+
 }  // namespace
 
 int64_t JobManager::LeaseDeadline() const {
-  return options_.clock->MonotonicMicros() +
-         static_cast<int64_t>(options_.lease_ttl_seconds * 1e6);
+  return Now() + static_cast<int64_t>(options_.lease_ttl_seconds * 1e6);
 }
 
 void JobManager::ExpireLeases() {
+  const int64_t arrived_micros = Now();
   MutexLock lock(&mutex_);
-  ExpireLocked();
+  ExpireLocked(arrived_micros);
 }
 
-void JobManager::ExpireLocked() {
-  const int64_t now_micros = options_.clock->MonotonicMicros();
+void JobManager::ExpireLocked(int64_t now_micros) {
   // A copy: a job that fails for good leaves the set.
   const std::vector<int64_t> active(active_.begin(), active_.end());
   for (const int64_t order : active) {
@@ -62,26 +70,28 @@ void JobManager::ExpireLocked() {
   }
 }
 
-absl::StatusOr<int> JobManager::FruitlessAttempts(const JobRecord& record) {
+absl::StatusOr<int> JobManager::LostAttempts(const JobRecord& record) {
   SL_ASSIGN_OR_RETURN(const auto checkpoints,
                       LoadCheckpoints(options_.store, record.job.name()));
-  const int fruitful = checkpoints.empty() ? 0 : checkpoints.back().attempt();
-  return record.job.attempt() - fruitful;
+  const bool fruitful = !checkpoints.empty() &&
+                        checkpoints.back().attempt() == record.job.attempt();
+  return fruitful ? 0 : record.job.lost_attempts() + 1;
 }
 
 absl::Status JobManager::ExpireOne(const JobRecord& record) {
-  SL_ASSIGN_OR_RETURN(const int fruitless, FruitlessAttempts(record));
+  SL_ASSIGN_OR_RETURN(const int lost, LostAttempts(record));
   JobChange change = Change(record);
   change.record().worker_id.clear();
+  change.job().set_lost_attempts(lost);
   if (record.job.cancel_requested()) {
     change.SetState(trainer::v1::JOB_STATE_CANCELLED,
                     "cancelled; its worker went away");
-  } else if (fruitless >= options_.max_attempts) {
+  } else if (lost >= options_.max_attempts) {
     change.job().set_error_reason("MAX_ATTEMPTS");
     change.SetState(trainer::v1::JOB_STATE_FAILED,
                     fmt::format("{} attempts in a row lost their worker "
                                 "without a new checkpoint, the limit is {}",
-                                fruitless, options_.max_attempts));
+                                lost, options_.max_attempts));
   } else {
     change.SetState(
         trainer::v1::JOB_STATE_QUEUED,
@@ -92,6 +102,20 @@ absl::Status JobManager::ExpireOne(const JobRecord& record) {
   return absl::OkStatus();
 }
 
+void JobManager::GiveBack(JobChange* change) {
+  const std::string worker = change->record().worker_id;  // until a restart
+  change->record().worker_id.clear();
+  if (change->job().cancel_requested()) {
+    change->SetState(trainer::v1::JOB_STATE_CANCELLED,
+                     "cancelled; its worker gave it back");
+  } else {
+    change->SetState(trainer::v1::JOB_STATE_QUEUED,
+                     worker.empty()
+                         ? "given back by its worker"
+                         : fmt::format("given back by worker {}", worker));
+  }
+}
+
 absl::StatusOr<trainer::v1::LeaseJobResponse> JobManager::LeaseJob(
     const std::string& worker_id) {
   if (worker_id.empty() || worker_id.size() > kMaxWorkerIdBytes) {
@@ -99,8 +123,9 @@ absl::StatusOr<trainer::v1::LeaseJobResponse> JobManager::LeaseJob(
         fmt::format("worker_id has {} bytes, allowed is [1, {}]",
                     worker_id.size(), kMaxWorkerIdBytes));
   }
+  const int64_t arrived_micros = Now();
   MutexLock lock(&mutex_);
-  ExpireLocked();
+  ExpireLocked(arrived_micros);
   trainer::v1::LeaseJobResponse response;
   const JobRecord* next = nullptr;
   for (const int64_t order : active_) {
@@ -142,8 +167,9 @@ absl::Status JobManager::StaleLease(const Lease& lease,
        {{"job", lease.job()}, {"epoch", std::to_string(lease.epoch())}}});
 }
 
-absl::StatusOr<JobRecord*> JobManager::Fence(const Lease& lease) {
-  ExpireLocked();
+absl::StatusOr<JobRecord*> JobManager::Fence(const Lease& lease,
+                                             int64_t arrived_micros) {
+  ExpireLocked(arrived_micros);
   const auto record = Find(lease.job());
   // A deleted job has no lease any more; its worker must drop it all the same.
   if (absl::IsNotFound(record.status())) {
@@ -162,14 +188,17 @@ absl::StatusOr<JobRecord*> JobManager::Fence(const Lease& lease) {
 }
 
 absl::Status JobManager::CheckLease(const Lease& lease) {
+  const int64_t arrived_micros = Now();
   MutexLock lock(&mutex_);
-  return Fence(lease).status();
+  return Fence(lease, arrived_micros).status();
 }
 
 absl::StatusOr<trainer::v1::HeartbeatResponse> JobManager::Heartbeat(
     const trainer::v1::HeartbeatRequest& request) {
+  const int64_t arrived_micros = Now();
   MutexLock lock(&mutex_);
-  SL_ASSIGN_OR_RETURN(JobRecord* const record, Fence(request.lease()));
+  SL_ASSIGN_OR_RETURN(JobRecord* const record,
+                      Fence(request.lease(), arrived_micros));
   JobChange change = Change(*record);
   bool changed = request.has_plan();
   if (request.has_plan()) *change.job().mutable_plan() = request.plan();
@@ -179,16 +208,20 @@ absl::StatusOr<trainer::v1::HeartbeatResponse> JobManager::Heartbeat(
     change.AddMetrics(metrics);
     changed = true;
   }
+  if (request.release()) {
+    GiveBack(&change);
+    changed = true;
+  }
   // A renewal alone is not written: deadlines do not survive a restart anyway.
   if (changed) SL_RETURN_IF_ERROR(Apply(std::move(change)));
   record->lease_deadline_micros = LeaseDeadline();
-  if (record->job.has_metrics()) {
+  if (!IsTerminal(record->job.state()) && record->job.has_metrics()) {
     options_.metrics->SetJobProgress(record->job.name(),
                                      record->job.metrics().loss(),
                                      record->job.metrics().step());
   }
   trainer::v1::HeartbeatResponse response;
-  response.set_ttl_seconds(options_.lease_ttl_seconds);
+  response.set_ttl_seconds(request.release() ? 0 : options_.lease_ttl_seconds);
   response.set_cancel_requested(record->job.cancel_requested());
   return response;
 }
@@ -201,8 +234,12 @@ absl::StatusOr<Checkpoint> JobManager::CommitCheckpoint(
         fmt::format("header.step is {} (allowed >= 1), files are {} (>= 1)",
                     header.step(), files.size()));
   }
+  SL_RETURN_IF_ERROR(CheckCheckpoint(staged_dir, files, header.step()));
+  const int64_t arrived_micros = Now();
+  Trash trash(options_.artifacts);
   MutexLock lock(&mutex_);
-  SL_ASSIGN_OR_RETURN(const JobRecord* record, Fence(header.lease()));
+  SL_ASSIGN_OR_RETURN(const JobRecord* record,
+                      Fence(header.lease(), arrived_micros));
   const std::string name = record->job.name();
   SL_ASSIGN_OR_RETURN(const auto stored, LoadCheckpoints(options_.store, name));
   for (const Checkpoint& checkpoint : stored) {
@@ -216,6 +253,7 @@ absl::StatusOr<Checkpoint> JobManager::CommitCheckpoint(
 
   JobChange change = Change(*record);
   change.AddCheckpoint(checkpoint);
+  change.job().set_lost_attempts(0);
   std::vector<std::string> outdated;
   for (size_t i = 0; i + kKeptCheckpoints <= stored.size(); ++i) {
     change.batch().Delete(CheckpointKey(name, stored[i].step()));
@@ -226,21 +264,24 @@ absl::StatusOr<Checkpoint> JobManager::CommitCheckpoint(
       options_.artifacts->CheckpointDir(name, header.step());
   SL_RETURN_IF_ERROR(MakeDirs(options_.artifacts->JobDir(name)));
   // No row names this directory: whatever is there was left by a failed write.
-  SL_RETURN_IF_ERROR(RemoveAll(dir));
+  trash.Take(dir);
+  // Quick: what was uploaded is on the disk already (FileWriter::Finish).
   SL_RETURN_IF_ERROR(CommitDirectory(staged_dir, dir));
   const absl::Status applied = Apply(std::move(change));
   if (!applied.ok()) {
-    RemoveAll(dir).IgnoreError();
+    trash.Take(dir);
     return applied;
   }
-  for (const std::string& old : outdated) RemoveAll(old).IgnoreError();
+  for (const std::string& old : outdated) trash.Take(old);
   options_.metrics->CheckpointCommitted(TotalBytes(files));
   return checkpoint;
 }
 
 absl::Status JobManager::DropCheckpoint(const Lease& lease, int64_t step) {
+  const int64_t arrived_micros = Now();
+  Trash trash(options_.artifacts);
   MutexLock lock(&mutex_);
-  SL_ASSIGN_OR_RETURN(const JobRecord* record, Fence(lease));
+  SL_ASSIGN_OR_RETURN(const JobRecord* record, Fence(lease, arrived_micros));
   const std::string name = record->job.name();
   SL_ASSIGN_OR_RETURN(const auto stored, LoadCheckpoints(options_.store, name));
   JobChange change = Change(*record);
@@ -252,19 +293,31 @@ absl::Status JobManager::DropCheckpoint(const Lease& lease, int64_t step) {
   }
   change.batch().Delete(CheckpointKey(name, step));
   SL_RETURN_IF_ERROR(Apply(std::move(change)));
-  return RemoveAll(options_.artifacts->CheckpointDir(name, step));
+  trash.Take(options_.artifacts->CheckpointDir(name, step));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<JobManager::StoredCheckpoint> JobManager::OpenCheckpoint(
-    const Lease& lease) {
+    const Lease& lease, int64_t broken_step) {
+  absl::Status broken;
+  if (broken_step > 0) {
+    broken = MakeError(absl::StatusCode::kDataLoss,
+                       fmt::format("checkpoint {} of job {} cannot be loaded, "
+                                   "and there is none before it",
+                                   broken_step, lease.job()),
+                       {"CHECKPOINT_BROKEN", {{"job", lease.job()}}});
+    LogError("checkpoint {} of job {} cannot be loaded by its worker",
+             broken_step, lease.job());
+    SL_RETURN_IF_ERROR(DropCheckpoint(lease, broken_step));
+  }
   std::vector<Checkpoint> checkpoints;
   {
+    const int64_t arrived_micros = Now();
     MutexLock lock(&mutex_);
-    SL_RETURN_IF_ERROR(Fence(lease).status());
+    SL_RETURN_IF_ERROR(Fence(lease, arrived_micros).status());
     SL_ASSIGN_OR_RETURN(checkpoints,
                         LoadCheckpoints(options_.store, lease.job()));
   }
-  absl::Status broken;
   for (; !checkpoints.empty(); checkpoints.pop_back()) {
     StoredCheckpoint stored;
     stored.checkpoint = checkpoints.back();
@@ -312,9 +365,11 @@ absl::StatusOr<TrainingJob> JobManager::FinishJob(
 
 absl::StatusOr<TrainingJob> JobManager::FinishUnsuccessful(
     const trainer::v1::FinishJobHeader& header) {
+  const int64_t arrived_micros = Now();
   MutexLock lock(&mutex_);
   if (auto done = FinishedBefore(header)) return *std::move(done);
-  SL_ASSIGN_OR_RETURN(const JobRecord* record, Fence(header.lease()));
+  SL_ASSIGN_OR_RETURN(const JobRecord* record,
+                      Fence(header.lease(), arrived_micros));
   JobChange change = Change(*record);
   if (header.outcome() == trainer::v1::JOB_STATE_CANCELLED) {
     if (!record->job.cancel_requested()) {
@@ -344,9 +399,11 @@ absl::StatusOr<TrainingJob> JobManager::FinishSucceeded(
     const FileInfos& files) {
   TrainingJob before;
   {
+    const int64_t arrived_micros = Now();
     MutexLock lock(&mutex_);
     if (auto done = FinishedBefore(header)) return *std::move(done);
-    SL_ASSIGN_OR_RETURN(const JobRecord* record, Fence(header.lease()));
+    SL_ASSIGN_OR_RETURN(const JobRecord* record,
+                        Fence(header.lease(), arrived_micros));
     before = record->job;
   }
   // Outside the lock: reading a whole model takes a while.
@@ -361,17 +418,20 @@ absl::StatusOr<TrainingJob> JobManager::FinishSucceeded(
     adapter.set_name(before.resolved().output_name());
     adapter.set_base_model(before.resolved().base_model());
     adapter.set_base_model_digest(before.base_model_digest());
-    adapter.set_source_job(before.name());
-    adapter.set_dataset_digest(before.dataset_digest());
+    *adapter.mutable_lineage() = LineageOf(before);
   } else {
     SL_ASSIGN_OR_RETURN(model, CheckModel(staged_dir, files));
     model.set_name(before.resolved().output_name());
-    model.set_source_job(before.name());
+    model.set_base_model(before.resolved().base_model());
+    model.set_base_model_digest(before.base_model_digest());
+    *model.mutable_lineage() = LineageOf(before);
   }
 
+  const int64_t checked_micros = Now();
   MutexLock lock(&mutex_);
   if (auto done = FinishedBefore(header)) return *std::move(done);
-  SL_ASSIGN_OR_RETURN(const JobRecord* record, Fence(header.lease()));
+  SL_ASSIGN_OR_RETURN(const JobRecord* record,
+                      Fence(header.lease(), checked_micros));
   JobChange change = Change(*record);
   change.SetState(trainer::v1::JOB_STATE_SUCCEEDED,
                   fmt::format("registered {} {}", lora ? "adapter" : "model",

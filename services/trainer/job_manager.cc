@@ -59,7 +59,16 @@ absl::Status JobManager::Load() {
     record.lease_deadline_micros = LeaseDeadline();
     options_.metrics->AddJobs(record.job.state(), 1);
     order_of_[record.job.name()] = record.order;
-    if (!IsTerminal(record.job.state())) active_.insert(record.order);
+    if (!IsTerminal(record.job.state())) {
+      active_.insert(record.order);
+      const absl::Status reserved = ReserveOutput(record.job);
+      // An import took the name before names were reserved. The job may go on;
+      // its result is refused, or the name is free again by then.
+      if (!reserved.ok()) {
+        LogWarning("job {}: {}", record.job.name(),
+                   std::string(reserved.message()));
+      }
+    }
     next_order_ = record.order + 1;
     jobs_[record.order] = std::move(record);
   }
@@ -80,7 +89,7 @@ absl::StatusOr<JobRecord*> JobManager::Find(const std::string& name) {
 }
 
 JobChange JobManager::Change(const JobRecord& record) {
-  return JobChange(record, options_.clock->WallMicros());
+  return JobChange(record, options_.clock->WallMicros(), options_.kept_events);
 }
 
 absl::Status JobManager::Apply(JobChange change) {
@@ -102,6 +111,7 @@ void JobManager::Publish(const JobRecord& record) {
             record.job.state_reason());
     if (IsTerminal(after)) {
       active_.erase(record.order);
+      ReleaseOutput(record.job);
       options_.metrics->JobEnded(after);
       options_.metrics->RemoveJob(record.job.name());
     }
@@ -109,26 +119,26 @@ void JobManager::Publish(const JobRecord& record) {
   changed_.NotifyAll();
 }
 
-absl::Status JobManager::CheckOutputFree(const TrainingSpec& spec) {
-  const bool lora = spec.mode() == trainer::v1::TUNING_MODE_LORA;
-  const std::string& name = spec.output_name();
-  std::string holder;
-  if (lora ? options_.registry->GetAdapter(name).ok()
-           : options_.registry->GetModel(name).ok()) {
-    holder = lora ? "an adapter" : "a model";
-  }
-  for (const int64_t order : active_) {
-    const TrainingJob& other = jobs_.at(order).job;
-    if (other.resolved().output_name() == name &&
-        other.resolved().mode() == spec.mode()) {
-      holder = "the result of job " + other.name();
-    }
-  }
-  if (holder.empty()) return absl::OkStatus();
+absl::Status JobManager::ReserveOutput(const TrainingJob& job) {
+  const std::string& name = job.resolved().output_name();
+  const absl::Status reserved =
+      job.resolved().mode() == trainer::v1::TUNING_MODE_LORA
+          ? options_.registry->ReserveAdapterName(name, job.name())
+          : options_.registry->ReserveModelName(name, job.name());
+  if (!absl::IsAlreadyExists(reserved)) return reserved;
   return MakeError(
       absl::StatusCode::kAlreadyExists,
-      fmt::format("spec.output_name is {}, which is {}", name, holder),
+      fmt::format("spec.output_name: {}", std::string(reserved.message())),
       {"OUTPUT_NAME_TAKEN", {{"name", name}}});
+}
+
+void JobManager::ReleaseOutput(const TrainingJob& job) {
+  const std::string& name = job.resolved().output_name();
+  if (job.resolved().mode() == trainer::v1::TUNING_MODE_LORA) {
+    options_.registry->ReleaseAdapterName(name, job.name());
+  } else {
+    options_.registry->ReleaseModelName(name, job.name());
+  }
 }
 
 absl::StatusOr<TrainingJob> JobManager::Plan(const TrainingSpec& spec) {
@@ -163,11 +173,12 @@ absl::StatusOr<TrainingJob> JobManager::CreateJob(
     if (seen) return *std::move(seen);
   }
   SL_ASSIGN_OR_RETURN(TrainingJob planned, Plan(request.spec()));
+  SL_ASSIGN_OR_RETURN(const auto inherited, StageInherited(planned));
 
+  Trash trash(options_.artifacts);
   MutexLock lock(&mutex_);
   SL_ASSIGN_OR_RETURN(auto seen, replay());
   if (seen) return *std::move(seen);
-  SL_RETURN_IF_ERROR(CheckOutputFree(planned.resolved()));
   // The model may have been deleted while the curator was asked.
   SL_RETURN_IF_ERROR(
       options_.registry->GetModel(planned.resolved().base_model()).status());
@@ -176,20 +187,27 @@ absl::StatusOr<TrainingJob> JobManager::CreateJob(
   record.job = std::move(planned);
   record.job.set_name(NewId("job"));
   *record.job.mutable_create_time() = ToTimestamp(options_.clock->WallMicros());
+  SL_RETURN_IF_ERROR(ReserveOutput(record.job));
   JobChange change = Change(record);
-  SL_RETURN_IF_ERROR(InheritCheckpoint(&change));
-  change.SetState(trainer::v1::JOB_STATE_QUEUED, "submitted");
-  requests_.Record(kMethod, request.request_id(), fingerprint,
-                   change.job().SerializeAsString(), &change.batch());
-  const TrainingJob job = change.job();
-  SL_RETURN_IF_ERROR(InsertJob(std::move(change)));
-  return job;
+  absl::Status inserted = Inherit(inherited, &change);
+  if (inserted.ok()) {
+    change.SetState(trainer::v1::JOB_STATE_QUEUED, "submitted");
+    requests_.Record(kMethod, request.request_id(), fingerprint,
+                     change.job().SerializeAsString(), &change.batch());
+    inserted = InsertJob(&change);
+  }
+  if (!inserted.ok()) {
+    ReleaseOutput(record.job);
+    trash.Take(options_.artifacts->JobDir(record.job.name()));
+    return inserted;
+  }
+  return jobs_.at(record.order).job;
 }
 
-absl::Status JobManager::InheritCheckpoint(JobChange* change) {
-  TrainingJob& job = change->job();
+absl::StatusOr<std::optional<Checkpoint>> JobManager::FindInherited(
+    const TrainingJob& job) {
   const std::string& source = job.resolved().resume_job();
-  if (source.empty()) return absl::OkStatus();
+  if (source.empty()) return std::optional<Checkpoint>();
   const auto previous = Find(source);
   if (!previous.ok()) return Annotate(previous.status(), "spec.resume_job");
   SL_RETURN_IF_ERROR(CheckResume(job.resolved(), job.base_model_digest(),
@@ -197,37 +215,63 @@ absl::Status JobManager::InheritCheckpoint(JobChange* change) {
   SL_ASSIGN_OR_RETURN(const auto checkpoints,
                       LoadCheckpoints(options_.store, source));
   if (checkpoints.empty()) return JobNotFound(source);
-  Checkpoint checkpoint = checkpoints.back();
-  checkpoint.set_attempt(0);
+  return std::optional(checkpoints.back());
+}
+
+absl::StatusOr<std::optional<JobManager::Inherited>> JobManager::StageInherited(
+    const TrainingJob& job) {
+  Inherited inherited;
+  {
+    MutexLock lock(&mutex_);
+    SL_ASSIGN_OR_RETURN(const auto found, FindInherited(job));
+    if (!found) return std::optional<Inherited>();
+    inherited.checkpoint = *found;
+  }
   // Linked, not referred to: either job may be deleted without the other.
-  SL_ASSIGN_OR_RETURN(const auto staging, options_.artifacts->NewStaging());
+  SL_ASSIGN_OR_RETURN(inherited.staging, options_.artifacts->NewStaging());
+  const std::string linked = JoinPath(inherited.staging->path(), "linked");
+  inherited.dir = JoinPath(inherited.staging->path(), "synced");
+  SL_RETURN_IF_ERROR(MakeDirs(linked));
   SL_RETURN_IF_ERROR(LinkDirectory(
-      options_.artifacts->CheckpointDir(source, checkpoint.step()),
-      staging->path()));
-  SL_RETURN_IF_ERROR(MakeDirs(options_.artifacts->JobDir(job.name())));
+      options_.artifacts->CheckpointDir(job.resolved().resume_job(),
+                                        inherited.checkpoint.step()),
+      linked));
+  // To the disk here, so that the move under the lock is quick.
+  SL_RETURN_IF_ERROR(CommitDirectory(linked, inherited.dir));
+  return std::optional(std::move(inherited));
+}
+
+absl::Status JobManager::Inherit(const std::optional<Inherited>& inherited,
+                                 JobChange* change) {
+  SL_ASSIGN_OR_RETURN(const auto found, FindInherited(change->job()));
+  if (!found || !inherited) return absl::OkStatus();
+  const std::string& source = change->job().resolved().resume_job();
+  if (found->step() != inherited->checkpoint.step()) {
+    return absl::AbortedError(fmt::format(
+        "the last checkpoint of job {} was replaced meanwhile, try again",
+        source));
+  }
+  Checkpoint checkpoint = inherited->checkpoint;
+  checkpoint.set_attempt(0);
+  const std::string& name = change->job().name();
+  SL_RETURN_IF_ERROR(MakeDirs(options_.artifacts->JobDir(name)));
   SL_RETURN_IF_ERROR(CommitDirectory(
-      staging->path(),
-      options_.artifacts->CheckpointDir(job.name(), checkpoint.step())));
+      inherited->dir,
+      options_.artifacts->CheckpointDir(name, checkpoint.step())));
   change->AddCheckpoint(checkpoint);
   return absl::OkStatus();
 }
 
-absl::Status JobManager::InsertJob(JobChange change) {
-  const int64_t order = change.record().order;
-  const std::string name = change.job().name();
-  const auto state = change.job().state();
-  change.Seal();
-  const absl::Status written = options_.store->Write(change.batch());
-  if (!written.ok()) {
-    // The checkpoint it was to inherit would otherwise stay until a restart.
-    RemoveAll(options_.artifacts->JobDir(name)).IgnoreError();
-    return written;
-  }
-  jobs_[order] = std::move(change.record());
+absl::Status JobManager::InsertJob(JobChange* change) {
+  change->Seal();
+  SL_RETURN_IF_ERROR(options_.store->Write(change->batch()));
+  const int64_t order = change->record().order;
+  const std::string name = change->job().name();
+  options_.metrics->AddJobs(change->job().state(), 1);
+  jobs_[order] = std::move(change->record());
   order_of_[name] = order;
   active_.insert(order);
   next_order_ = order + 1;
-  options_.metrics->AddJobs(state, 1);
   LogInfo("job {} is queued", name);
   changed_.NotifyAll();
   return absl::OkStatus();
@@ -272,12 +316,13 @@ absl::StatusOr<TrainingJob> JobManager::CancelJob(
     const trainer::v1::CancelTrainingJobRequest& request) {
   constexpr char kMethod[] = "CancelTrainingJob";
   const std::string fingerprint = Fingerprint(request);
+  const int64_t arrived_micros = Now();
   MutexLock lock(&mutex_);
   SL_ASSIGN_OR_RETURN(
       const auto seen,
       requests_.Find(kMethod, request.request_id(), fingerprint));
   if (seen) return ParseRow<TrainingJob>(kMethod, *seen);
-  ExpireLocked();
+  ExpireLocked(arrived_micros);
   SL_ASSIGN_OR_RETURN(const JobRecord* record, Find(request.name()));
   if (IsTerminal(record->job.state())) {
     return WrongState(record->job, "JOB_ENDED", "it cannot be cancelled");
@@ -301,6 +346,7 @@ absl::Status JobManager::DeleteJob(
   constexpr char kMethod[] = "DeleteTrainingJob";
   const std::string fingerprint = Fingerprint(request);
   const std::string& name = request.name();
+  Trash trash(options_.artifacts);
   MutexLock lock(&mutex_);
   SL_ASSIGN_OR_RETURN(
       const auto seen,
@@ -324,11 +370,8 @@ absl::Status JobManager::DeleteJob(
   jobs_.erase(record->order);
   order_of_.erase(name);
   changed_.NotifyAll();
-  // The rows are gone, which is what counts; a restart removes what is left.
-  const absl::Status removed = RemoveAll(options_.artifacts->JobDir(name));
-  if (!removed.ok()) {
-    LogWarning("files of job {}: {}", name, std::string(removed.message()));
-  }
+  // The rows are gone, which is what counts.
+  trash.Take(options_.artifacts->JobDir(name));
   return absl::OkStatus();
 }
 
@@ -341,6 +384,7 @@ absl::StatusOr<std::vector<Checkpoint>> JobManager::ListCheckpoints(
 
 absl::Status JobManager::DeleteModel(
     const registry::v1::DeleteModelRequest& request) {
+  Trash trash(options_.artifacts);
   MutexLock lock(&mutex_);
   for (const int64_t order : active_) {
     const TrainingJob& job = jobs_.at(order).job;
@@ -351,7 +395,7 @@ absl::Status JobManager::DeleteModel(
                     job.name(), JobStateName(job.state())),
         {"MODEL_IN_USE", {{"model", request.name()}, {"job", job.name()}}});
   }
-  return options_.registry->DeleteModel(request);
+  return options_.registry->DeleteModel(request, &trash);
 }
 
 absl::StatusOr<JobManager::EventPage> JobManager::WaitForEvents(

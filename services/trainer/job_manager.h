@@ -7,7 +7,10 @@
 // the claim, with every lease of that job; a write with another epoch, or for
 // a job whose lease has expired, is kFailedPrecondition with reason
 // STALE_LEASE_EPOCH and changes nothing. Leases are timed by the clock's
-// monotonic side; after a restart every running job gets a whole period anew.
+// monotonic side, against the time at which a call arrived, not that at which
+// it got the lock; after a restart every running job gets a whole period anew.
+// Files are copied and removed outside the lock: a heartbeat waits for rows at
+// most.
 //
 // Locks: this object's mutex before the Registry's.
 // Thread-safe; blocks on the disk. Borrows everything in Options.
@@ -53,6 +56,8 @@ class JobManager {
     // A job is FAILED when so many attempts in a row lost their worker and
     // left no new checkpoint.
     int max_attempts = 5;
+    // The newest events of a job that are kept.
+    int64_t kept_events = 100'000;
   };
   static absl::StatusOr<std::unique_ptr<JobManager>> Create(
       const Options& options);
@@ -90,6 +95,7 @@ class JobManager {
   // OK while `lease` is the one that holds its job: asked before an upload.
   absl::Status CheckLease(const trainer::v1::Lease& lease);
   // Files of a checkpoint lie in `staged_dir`. Keeps the last two.
+  // kInvalidArgument unless its manifest describes them.
   absl::StatusOr<trainer::v1::Checkpoint> CommitCheckpoint(
       const trainer::v1::CommitCheckpointHeader& header,
       const std::string& staged_dir, const FileInfos& files);
@@ -98,9 +104,11 @@ class JobManager {
     std::string dir;
   };
   // The last checkpoint whose files are what their hashes say; broken ones are
-  // dropped. kNotFound when there never was one, kDataLoss when all are broken.
+  // dropped, and first of all that of `broken_step` (0: none), which a worker
+  // could not load. kNotFound when there never was one, kDataLoss when all are
+  // broken.
   absl::StatusOr<StoredCheckpoint> OpenCheckpoint(
-      const trainer::v1::Lease& lease);
+      const trainer::v1::Lease& lease, int64_t broken_step = 0);
   // For SUCCEEDED the result's files lie in `staged_dir`; they are registered
   // in the write that ends the job. Repeating it with the same lease is OK.
   absl::StatusOr<trainer::v1::TrainingJob> FinishJob(
@@ -118,7 +126,7 @@ class JobManager {
   using Jobs = std::map<int64_t, JobRecord>;  // by order
 
   explicit JobManager(const Options& options)
-      : options_(options), requests_(options.store) {}
+      : options_(options), requests_(options.store, options.clock) {}
   absl::Status Load();
 
   absl::StatusOr<JobRecord*> Find(const std::string& name)
@@ -129,29 +137,48 @@ class JobManager {
   absl::Status Apply(JobChange change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The second half of Apply, for a batch that was written elsewhere.
   void Publish(const JobRecord& record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status CheckOutputFree(const trainer::v1::TrainingSpec& spec)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // While a job is active, its output name is reserved in the registry.
+  absl::Status ReserveOutput(const trainer::v1::TrainingJob& job);
+  void ReleaseOutput(const trainer::v1::TrainingJob& job);
   // Everything of a job but its name, for a resolved spec.
   absl::StatusOr<trainer::v1::TrainingJob> Plan(
       const trainer::v1::TrainingSpec& spec);
-  // Gives `change` the last checkpoint of the job it resumes.
-  absl::Status InheritCheckpoint(JobChange* change)
+  // The last checkpoint of the job that another one resumes.
+  struct Inherited {
+    trainer::v1::Checkpoint checkpoint;
+    std::unique_ptr<TempDir> staging;
+    std::string dir;  // its files, in `staging`
+  };
+  // What `job` resumes, as it is stored now. Nothing when it resumes none.
+  absl::StatusOr<std::optional<trainer::v1::Checkpoint>> FindInherited(
+      const trainer::v1::TrainingJob& job)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status InsertJob(JobChange change)
+  // Copies its files (links, where the disk has them). Takes the lock.
+  absl::StatusOr<std::optional<Inherited>> StageInherited(
+      const trainer::v1::TrainingJob& job);
+  // Gives `change` what was staged. kAborted when it was replaced meanwhile.
+  absl::Status Inherit(const std::optional<Inherited>& inherited,
+                       JobChange* change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status InsertJob(JobChange* change)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  void ExpireLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes back the leases whose time was up at `now_micros`.
+  void ExpireLocked(int64_t now_micros) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status ExpireOne(const JobRecord& record)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Attempts since the one that wrote the last checkpoint: a job that gets on,
-  // however often its workers are restarted, is not a job that kills them.
-  absl::StatusOr<int> FruitlessAttempts(const JobRecord& record)
+  // The job's lost attempts with the running one, which lost its worker. A job
+  // that gets on, however often its workers die, is not a job that kills them.
+  absl::StatusOr<int> LostAttempts(const JobRecord& record)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The state of a job whose worker gave it back.
+  static void GiveBack(JobChange* change);
+  int64_t Now() const { return options_.clock->MonotonicMicros(); }
   int64_t LeaseDeadline() const;
   absl::Status StaleLease(const trainer::v1::Lease& lease,
                           const std::string& why);
-  // The running job that `lease` holds.
-  absl::StatusOr<JobRecord*> Fence(const trainer::v1::Lease& lease)
+  // The running job that `lease` holds, or held when the call arrived.
+  absl::StatusOr<JobRecord*> Fence(const trainer::v1::Lease& lease,
+                                   int64_t arrived_micros)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<trainer::v1::TrainingJob> FinishSucceeded(
       const trainer::v1::FinishJobHeader& header, const std::string& staged_dir,

@@ -88,6 +88,11 @@ JobEvent JobChange::NextEvent() {
 }
 
 void JobChange::Put(const JobEvent& event) {
+  // Each event takes the place of one, so that there is never much to delete.
+  if (event.sequence() > kept_events_) {
+    batch_.Delete(
+        EventKey(record_.job.name(), event.sequence() - kept_events_));
+  }
   batch_.Put(EventKey(record_.job.name(), event.sequence()),
              event.SerializeAsString());
 }

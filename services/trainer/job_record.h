@@ -48,8 +48,11 @@ absl::StatusOr<std::vector<trainer::v1::Checkpoint>> LoadCheckpoints(
 // Collects one change of one job. Every event takes the next sequence number.
 class JobChange {
  public:
-  JobChange(JobRecord before, int64_t wall_micros)
-      : record_(std::move(before)), wall_micros_(wall_micros) {}
+  // Of the job's events the newest `kept_events` stay.
+  JobChange(JobRecord before, int64_t wall_micros, int64_t kept_events)
+      : record_(std::move(before)),
+        wall_micros_(wall_micros),
+        kept_events_(kept_events) {}
 
   JobRecord& record() { return record_; }
   trainer::v1::TrainingJob& job() { return record_.job; }
@@ -68,6 +71,7 @@ class JobChange {
 
   JobRecord record_;
   const int64_t wall_micros_;
+  const int64_t kept_events_;
   WriteBatch batch_;
 };
 

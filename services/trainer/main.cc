@@ -15,6 +15,13 @@
 ABSL_FLAG(std::string, data_dir, "", "directory of all state; required");
 ABSL_FLAG(std::string, curator, "127.0.0.1:7070",
           "host:port of the curator service");
+ABSL_FLAG(std::string, import_root, "",
+          "directory of this machine that clients may import models and "
+          "adapters from by path; empty: imports are uploads only");
+ABSL_FLAG(std::string, device, "cpu",
+          "what exports are verified on: auto, cpu or reference");
+ABSL_FLAG(int, threads, 0,
+          "threads that verify an export; 0: all cores of the machine");
 ABSL_FLAG(double, lease_ttl_seconds, 15,
           "seconds a worker keeps a job without renewing its lease");
 ABSL_FLAG(int64_t, disk_reserve_bytes, sinklora::kDefaultDiskReserveBytes,
@@ -43,6 +50,9 @@ absl::StatusOr<std::unique_ptr<HostedService>> Start(const ProcessEnv& env) {
   if (options.data_dir.empty()) {
     return absl::InvalidArgumentError("--data-dir is required");
   }
+  options.device = absl::GetFlag(FLAGS_device);
+  options.threads = absl::GetFlag(FLAGS_threads);
+  options.import_root = absl::GetFlag(FLAGS_import_root);
   options.curator_address = [address = absl::GetFlag(FLAGS_curator)] {
     return address;
   };

@@ -11,7 +11,6 @@
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/weights/adapter_export.h"
-#include "common/weights/peft_adapter.h"
 #include "services/trainer/artifact_checks.h"
 #include "services/trainer/rows.h"
 
@@ -21,6 +20,8 @@ using registry::v1::Adapter;
 using registry::v1::Model;
 
 namespace {
+
+constexpr char kMergeAdapter[] = "MergeAdapter";
 
 template <typename K>
 absl::Status NotFound(const std::string& name) {
@@ -48,6 +49,7 @@ struct Registry::Kind<Model> {
   static constexpr char kDelete[] = "DeleteModel";
   static constexpr char kUnknown[] = "MODEL_NOT_FOUND";
   static auto& Map(Registry* r) { return r->models_; }
+  static auto& Reserved(Registry* r) { return r->reserved_models_; }
   static std::string Dir(const ArtifactStore& a, const std::string& digest) {
     return a.ModelDir(digest);
   }
@@ -61,6 +63,7 @@ struct Registry::Kind<Adapter> {
   static constexpr char kDelete[] = "DeleteAdapter";
   static constexpr char kUnknown[] = "ADAPTER_NOT_FOUND";
   static auto& Map(Registry* r) { return r->adapters_; }
+  static auto& Reserved(Registry* r) { return r->reserved_adapters_; }
   static std::string Dir(const ArtifactStore& a, const std::string& digest) {
     return a.AdapterDir(digest);
   }
@@ -92,6 +95,63 @@ absl::Status Registry::Load() {
 }
 
 template <typename Artefact>
+absl::Status Registry::CheckNotReserved(const std::string& name) {
+  using K = Kind<Artefact>;
+  const auto it = K::Reserved(this).find(name);
+  if (it == K::Reserved(this).end()) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kAlreadyExists,
+                   fmt::format("{} name {} is reserved for the result of job "
+                               "{}, which has not ended",
+                               K::kNoun, name, it->second),
+                   {"NAME_RESERVED", {{"name", name}, {"job", it->second}}});
+}
+
+template <typename Artefact>
+absl::Status Registry::Reserve(const std::string& name,
+                               const std::string& job) {
+  using K = Kind<Artefact>;
+  MutexLock lock(&mutex_);
+  const auto it = K::Map(this).find(name);
+  if (it != K::Map(this).end()) {
+    return MakeError(
+        absl::StatusCode::kAlreadyExists,
+        fmt::format("{} {} exists", K::kNoun, name),
+        {"NAME_TAKEN", {{"name", name}, {"digest", it->second.digest()}}});
+  }
+  SL_RETURN_IF_ERROR(CheckNotReserved<Artefact>(name));
+  K::Reserved(this)[name] = job;
+  return absl::OkStatus();
+}
+
+template <typename Artefact>
+void Registry::Release(const std::string& name, const std::string& job) {
+  MutexLock lock(&mutex_);
+  auto& reserved = Kind<Artefact>::Reserved(this);
+  const auto it = reserved.find(name);
+  if (it != reserved.end() && it->second == job) reserved.erase(it);
+}
+
+absl::Status Registry::ReserveAdapterName(const std::string& name,
+                                          const std::string& job) {
+  return Reserve<Adapter>(name, job);
+}
+
+absl::Status Registry::ReserveModelName(const std::string& name,
+                                        const std::string& job) {
+  return Reserve<Model>(name, job);
+}
+
+void Registry::ReleaseAdapterName(const std::string& name,
+                                  const std::string& job) {
+  Release<Adapter>(name, job);
+}
+
+void Registry::ReleaseModelName(const std::string& name,
+                                const std::string& job) {
+  Release<Model>(name, job);
+}
+
+template <typename Artefact>
 absl::StatusOr<std::optional<Artefact>> Registry::FindImported(
     const std::string& request_id, const std::string& fingerprint,
     const std::string& name, const std::string& digest) {
@@ -103,7 +163,10 @@ absl::StatusOr<std::optional<Artefact>> Registry::FindImported(
     return std::optional<Artefact>(std::move(stored));
   }
   const auto it = K::Map(this).find(name);
-  if (it == K::Map(this).end()) return std::optional<Artefact>();
+  if (it == K::Map(this).end()) {
+    SL_RETURN_IF_ERROR(CheckNotReserved<Artefact>(name));
+    return std::optional<Artefact>();
+  }
   if (it->second.digest() == digest) return std::optional(it->second);
   return NameTaken(K::kNoun, name, it->second.digest(), digest);
 }
@@ -144,9 +207,15 @@ absl::StatusOr<Artefact> Registry::Import(const std::string& name,
 
 absl::StatusOr<Model> Registry::ImportModel(
     const registry::v1::ImportModelHeader& header,
-    const std::string& staged_dir, const FileInfos& files) {
+    const std::string& staged_dir, const FileInfos& files,
+    const registry::v1::Lineage& lineage) {
   return Import<Model>(header.name(), "", header.request_id(), staged_dir,
-                       files, [&] { return CheckModel(staged_dir, files); });
+                       files, [&]() -> absl::StatusOr<Model> {
+                         SL_ASSIGN_OR_RETURN(Model model,
+                                             CheckModel(staged_dir, files));
+                         *model.mutable_lineage() = lineage;
+                         return model;
+                       });
 }
 
 absl::StatusOr<Adapter> Registry::ImportAdapter(
@@ -190,7 +259,8 @@ absl::StatusOr<Artefact> Registry::Commit(Artefact artefact,
   batch.Put(K::kRows + artefact.name(), artefact.SerializeAsString());
   const absl::Status written = options_.store->Write(batch);
   if (!written.ok()) {
-    if (placed) RemoveDirUnlessShared<Artefact>(artefact.digest());
+    Trash trash(options_.artifacts);
+    if (placed) TakeDirUnlessShared<Artefact>(artefact.digest(), &trash);
     return written;
   }
   K::Map(this)[artefact.name()] = artefact;
@@ -300,7 +370,7 @@ absl::Status Registry::CheckNotBase(const std::string& model) {
 
 template <typename Artefact>
 absl::Status Registry::Delete(const std::string& name,
-                              const std::string& request_id) {
+                              const std::string& request_id, Trash* trash) {
   using K = Kind<Artefact>;
   SL_RETURN_IF_ERROR(ValidateId("name", name));
   MutexLock lock(&mutex_);
@@ -321,48 +391,65 @@ absl::Status Registry::Delete(const std::string& name,
   SL_RETURN_IF_ERROR(options_.store->Write(batch));
   const std::string digest = it->second.digest();
   K::Map(this).erase(it);
-  RemoveDirUnlessShared<Artefact>(digest);
+  TakeDirUnlessShared<Artefact>(digest, trash);
   UpdateGauges();
   LogInfo("deleted {} {}", K::kNoun, name);
   return absl::OkStatus();
 }
 
 absl::Status Registry::DeleteModel(
-    const registry::v1::DeleteModelRequest& request) {
-  return Delete<Model>(request.name(), request.request_id());
+    const registry::v1::DeleteModelRequest& request, Trash* trash) {
+  return Delete<Model>(request.name(), request.request_id(), trash);
 }
 
 absl::Status Registry::DeleteAdapter(
     const registry::v1::DeleteAdapterRequest& request) {
-  return Delete<Adapter>(request.name(), request.request_id());
+  Trash trash(options_.artifacts);
+  return Delete<Adapter>(request.name(), request.request_id(), &trash);
 }
 
 template <typename Artefact>
-void Registry::RemoveDirUnlessShared(const std::string& digest) {
+void Registry::TakeDirUnlessShared(const std::string& digest, Trash* trash) {
   for (const auto& [name, artefact] : Kind<Artefact>::Map(this)) {
     if (artefact.digest() == digest) return;
   }
-  const std::string dir = Kind<Artefact>::Dir(*options_.artifacts, digest);
-  const absl::Status removed = RemoveAll(dir);
-  // The row is gone, which is what counts; the next start removes the rest.
-  if (!removed.ok()) {
-    LogWarning("cannot remove {}: {}", dir, std::string(removed.message()));
-  }
+  trash->Take(Kind<Artefact>::Dir(*options_.artifacts, digest));
 }
 
-absl::Status Registry::ExportMerged(const std::string& name,
-                                    const std::string& out_dir) {
-  SL_ASSIGN_OR_RETURN(const Adapter adapter, GetAdapter(name));
-  const std::string base_dir =
-      options_.artifacts->ModelDir(adapter.base_model_digest());
-  SL_ASSIGN_OR_RETURN(const std::string config_json,
-                      ReadFile(JoinPath(base_dir, "config.json")));
-  SL_ASSIGN_OR_RETURN(const LlamaConfig config, ParseLlamaConfig(config_json));
-  SL_ASSIGN_OR_RETURN(
-      const PeftAdapter peft,
-      ReadPeftAdapter(options_.artifacts->AdapterDir(adapter.digest()),
-                      config));
-  return MergeAdapter(base_dir, peft, out_dir);
+absl::StatusOr<std::optional<Model>> Registry::FindMerged(
+    const registry::v1::MergeAdapterRequest& request, const Adapter& adapter) {
+  MutexLock lock(&mutex_);
+  SL_ASSIGN_OR_RETURN(const auto seen,
+                      requests_.Find(kMergeAdapter, request.request_id(),
+                                     Fingerprint(request)));
+  if (seen) {
+    SL_ASSIGN_OR_RETURN(auto stored,
+                        ParseRow<Model>(request.request_id(), *seen));
+    return std::optional<Model>(std::move(stored));
+  }
+  const auto it = models_.find(request.model_name());
+  if (it == models_.end()) return std::optional<Model>();
+  const Model& model = it->second;
+  if (model.lineage().adapter_digest() == adapter.digest() &&
+      model.base_model_digest() == adapter.base_model_digest()) {
+    return std::optional<Model>(model);
+  }
+  return MakeError(
+      absl::StatusCode::kAlreadyExists,
+      fmt::format("model {} holds other content (digest {}) than adapter {} "
+                  "merged into {}",
+                  model.name(), model.digest(), adapter.name(),
+                  adapter.base_model()),
+      {"NAME_TAKEN", {{"name", model.name()}, {"digest", model.digest()}}});
+}
+
+absl::StatusOr<Model> Registry::CommitMerged(
+    const registry::v1::MergeAdapterRequest& request, Model model,
+    const std::string& staged_dir) {
+  WriteBatch batch;
+  requests_.Record(kMergeAdapter, request.request_id(), Fingerprint(request),
+                   model.SerializeAsString(), &batch);
+  return CommitModel(std::move(model), staged_dir, std::move(batch));
 }
 
 std::set<std::string> Registry::ReferencedDirs() {

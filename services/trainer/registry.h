@@ -43,12 +43,25 @@ class Registry {
   static absl::StatusOr<std::unique_ptr<Registry>> Create(
       const Options& options);
 
+  // Keeps an output name for what a job is going to register: imports under it
+  // are refused until it is released. kAlreadyExists (reason NAME_TAKEN or
+  // NAME_RESERVED) when something has it, or another job. Not durable: the
+  // owner of the jobs reserves again after a restart.
+  absl::Status ReserveAdapterName(const std::string& name,
+                                  const std::string& job);
+  absl::Status ReserveModelName(const std::string& name,
+                                const std::string& job);
+  // Nothing happens when `job` has not reserved `name`.
+  void ReleaseAdapterName(const std::string& name, const std::string& job);
+  void ReleaseModelName(const std::string& name, const std::string& job);
+
   // Uploads that lie in `staged_dir`. The same request_id, or the same name
   // and content, returns what is stored. kAlreadyExists for a name that holds
-  // other content, kNotFound for an unknown base model.
+  // other content or is reserved, kNotFound for an unknown base model.
   absl::StatusOr<registry::v1::Model> ImportModel(
       const registry::v1::ImportModelHeader& header,
-      const std::string& staged_dir, const FileInfos& files);
+      const std::string& staged_dir, const FileInfos& files,
+      const registry::v1::Lineage& lineage = {});
   absl::StatusOr<registry::v1::Adapter> ImportAdapter(
       const registry::v1::ImportAdapterHeader& header,
       const std::string& staged_dir, const FileInfos& files);
@@ -63,6 +76,16 @@ class Registry {
       registry::v1::Adapter adapter, const std::string& staged_dir,
       WriteBatch batch);
 
+  // The model that this request, or another one for the same adapter and name,
+  // registered before. kAlreadyExists when the name holds anything else.
+  absl::StatusOr<std::optional<registry::v1::Model>> FindMerged(
+      const registry::v1::MergeAdapterRequest& request,
+      const registry::v1::Adapter& adapter);
+  // Registers `model`, whose lineage is complete.
+  absl::StatusOr<registry::v1::Model> CommitMerged(
+      const registry::v1::MergeAdapterRequest& request,
+      registry::v1::Model model, const std::string& staged_dir);
+
   absl::StatusOr<registry::v1::Model> GetModel(const std::string& name);
   absl::StatusOr<registry::v1::Adapter> GetAdapter(const std::string& name);
   absl::StatusOr<registry::v1::ListModelsResponse> ListModels(
@@ -71,24 +94,29 @@ class Registry {
       const registry::v1::ListAdaptersRequest& request);
 
   // kFailedPrecondition (reason MODEL_IN_USE) while an adapter is based on it.
-  absl::Status DeleteModel(const registry::v1::DeleteModelRequest& request);
+  // `trash` gets its files: the caller may hold a lock.
+  absl::Status DeleteModel(const registry::v1::DeleteModelRequest& request,
+                           Trash* trash);
   absl::Status DeleteAdapter(const registry::v1::DeleteAdapterRequest& request);
-
-  // Merges an adapter into its base and writes the result to `out_dir`.
-  absl::Status ExportMerged(const std::string& adapter,
-                            const std::string& out_dir);
 
   // Directories that rows refer to.
   std::set<std::string> ReferencedDirs();
 
  private:
   explicit Registry(const Options& options)
-      : options_(options), requests_(options.store) {}
+      : options_(options), requests_(options.store, options.clock) {}
   absl::Status Load();
 
   // The two kinds differ in their message and folder alone.
   template <typename Artefact>
   struct Kind;
+  template <typename Artefact>
+  absl::Status Reserve(const std::string& name, const std::string& job);
+  template <typename Artefact>
+  void Release(const std::string& name, const std::string& job);
+  template <typename Artefact>
+  absl::Status CheckNotReserved(const std::string& name)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   template <typename Artefact>
   absl::StatusOr<Artefact> Get(const std::string& name);
   template <typename Artefact>
@@ -117,9 +145,10 @@ class Registry {
                                         const std::string& staged_dir,
                                         WriteBatch batch);
   template <typename Artefact>
-  absl::Status Delete(const std::string& name, const std::string& request_id);
+  absl::Status Delete(const std::string& name, const std::string& request_id,
+                      Trash* trash);
   template <typename Artefact>
-  void RemoveDirUnlessShared(const std::string& digest)
+  void TakeDirUnlessShared(const std::string& digest, Trash* trash)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckNotBase(const std::string& model)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -131,6 +160,9 @@ class Registry {
   std::map<std::string, registry::v1::Model> models_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, registry::v1::Adapter> adapters_
       ABSL_GUARDED_BY(mutex_);
+  // Name to the job that reserved it.
+  std::map<std::string, std::string> reserved_models_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::string> reserved_adapters_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace sinklora::trainer

@@ -3,11 +3,14 @@
 
 #include <fmt/format.h>
 
-#include <set>
+#include <string>
+#include <utility>
 
 #include "common/base/ids.h"
 #include "common/base/status.h"
 #include "common/rpc/handlers.h"
+#include "services/trainer/download_plan.h"
+#include "services/trainer/gguf_import.h"
 #include "services/trainer/upload.h"
 #include "sinklora/registry/v1/registry_service.grpc.pb.h"
 
@@ -16,32 +19,34 @@ namespace {
 
 using namespace registry::v1;  // NOLINT: message names fill this file
 
-// The paths of `wanted`, or all of `artefact` when none is wanted.
-template <typename Artefact, typename Wanted>
-absl::StatusOr<std::vector<std::string>> PickPaths(const Artefact& artefact,
-                                                   const Wanted& wanted) {
-  std::set<std::string> stored;
-  for (const auto& file : artefact.files()) stored.insert(file.path());
-  std::set<std::string> picked(wanted.begin(), wanted.end());
-  for (const std::string& path : picked) {
-    if (stored.contains(path)) continue;
+// Streams what `request` asks of an artefact whose files are in `dir`.
+template <typename Response, typename Artefact, typename Request>
+absl::Status StreamArtefact(const Artefact& artefact, const std::string& dir,
+                            const Request& request,
+                            StreamWriter<Response>* writer) {
+  if (!request.digest().empty() && request.digest() != artefact.digest()) {
     return MakeError(
-        absl::StatusCode::kNotFound,
-        fmt::format("{} has no file {}", artefact.name(), path),
-        {"FILE_NOT_FOUND", {{"name", artefact.name()}, {"path", path}}});
+        absl::StatusCode::kFailedPrecondition,
+        fmt::format("{} has digest {} now, not {}", artefact.name(),
+                    artefact.digest(), request.digest()),
+        {"CONTENT_CHANGED",
+         {{"name", artefact.name()}, {"digest", artefact.digest()}}});
   }
-  const auto& paths = picked.empty() ? stored : picked;
-  return std::vector<std::string>(paths.begin(), paths.end());
+  SL_ASSIGN_OR_RETURN(const auto plan,
+                      PlanDownload(artefact.name(), artefact.files(),
+                                   request.paths(), request.offsets()));
+  return StreamFiles(dir, plan, writer, [](auto*) {});
 }
 
 class Service final : public RegistryService::CallbackService {
  public:
-  Service(Registry* registry, JobManager* jobs, const ArtifactStore* artifacts,
-          Executor* executor, MetricsRegistry* metrics)
-      : registry_(registry),
-        jobs_(jobs),
-        artifacts_(artifacts),
-        rpc_{"RegistryService", executor, metrics} {}
+  explicit Service(const RegistryServiceOptions& options)
+      : registry_(options.registry),
+        jobs_(options.jobs),
+        artifacts_(options.artifacts),
+        import_root_(options.import_root),
+        exporter_(options.exporter),
+        rpc_{"RegistryService", options.executor, options.metrics} {}
 
   grpc::ServerReadReactor<ImportModelRequest>* ImportModel(
       grpc::CallbackServerContext* context,
@@ -52,13 +57,29 @@ class Service final : public RegistryService::CallbackService {
           ImportModelRequest first;
           SL_RETURN_IF_ERROR(ReadHeader(reader, &first));
           SL_RETURN_IF_ERROR(ValidateId("header.name", first.header().name()));
-          SL_ASSIGN_OR_RETURN(const StagedUpload upload,
-                              ReceiveFiles(call, reader, *artifacts_));
           SL_ASSIGN_OR_RETURN(
-              *resp->mutable_model(),
-              registry_->ImportModel(first.header(), upload.dir->path(),
-                                     upload.files));
-          return absl::OkStatus();
+              StagedFiles upload,
+              ReceiveFiles(call, first.header().size(), reader, *artifacts_));
+          return StoreModel(first.header(), std::move(upload),
+                            resp->mutable_model());
+        });
+  }
+
+  grpc::ServerUnaryReactor* ImportModelFromPath(
+      grpc::CallbackServerContext* context,
+      const ImportModelFromPathRequest* request,
+      ImportModelFromPathResponse* response) override {
+    return RunUnary<ImportModelFromPathRequest, ImportModelFromPathResponse>(
+        rpc_, "ImportModelFromPath", context, request, response,
+        [this](const CallInfo& call, const auto& req,
+               auto* resp) -> absl::Status {
+          SL_RETURN_IF_ERROR(ValidateId("name", req.name()));
+          ImportModelHeader header;
+          header.set_name(req.name());
+          header.set_request_id(req.request_id());
+          SL_ASSIGN_OR_RETURN(StagedFiles staged,
+                              CopyFromPath(call, req.path()));
+          return StoreModel(header, std::move(staged), resp->mutable_model());
         });
   }
 
@@ -103,9 +124,8 @@ class Service final : public RegistryService::CallbackService {
         [this](const CallInfo&, const auto& req, auto* writer) -> absl::Status {
           SL_ASSIGN_OR_RETURN(const auto model,
                               registry_->GetModel(req.name()));
-          SL_ASSIGN_OR_RETURN(const auto paths, PickPaths(model, req.paths()));
-          return StreamFiles(artifacts_->ModelDir(model.digest()), paths,
-                             writer, [](auto*) {});
+          return StreamArtefact(model, artifacts_->ModelDir(model.digest()),
+                                req, writer);
         });
   }
 
@@ -120,11 +140,36 @@ class Service final : public RegistryService::CallbackService {
           const auto& header = first.header();
           SL_RETURN_IF_ERROR(ValidateId("header.name", header.name()));
           SL_RETURN_IF_ERROR(registry_->GetModel(header.base_model()).status());
-          SL_ASSIGN_OR_RETURN(const StagedUpload upload,
-                              ReceiveFiles(call, reader, *artifacts_));
-          SL_ASSIGN_OR_RETURN(*resp->mutable_adapter(),
-                              registry_->ImportAdapter(
-                                  header, upload.dir->path(), upload.files));
+          SL_ASSIGN_OR_RETURN(
+              const StagedFiles upload,
+              ReceiveFiles(call, header.size(), reader, *artifacts_));
+          SL_ASSIGN_OR_RETURN(
+              *resp->mutable_adapter(),
+              registry_->ImportAdapter(header, upload.path, upload.files));
+          return absl::OkStatus();
+        });
+  }
+
+  grpc::ServerUnaryReactor* ImportAdapterFromPath(
+      grpc::CallbackServerContext* context,
+      const ImportAdapterFromPathRequest* request,
+      ImportAdapterFromPathResponse* response) override {
+    return RunUnary<ImportAdapterFromPathRequest,
+                    ImportAdapterFromPathResponse>(
+        rpc_, "ImportAdapterFromPath", context, request, response,
+        [this](const CallInfo& call, const auto& req,
+               auto* resp) -> absl::Status {
+          SL_RETURN_IF_ERROR(ValidateId("name", req.name()));
+          SL_RETURN_IF_ERROR(registry_->GetModel(req.base_model()).status());
+          ImportAdapterHeader header;
+          header.set_name(req.name());
+          header.set_base_model(req.base_model());
+          header.set_request_id(req.request_id());
+          SL_ASSIGN_OR_RETURN(const StagedFiles staged,
+                              CopyFromPath(call, req.path()));
+          SL_ASSIGN_OR_RETURN(
+              *resp->mutable_adapter(),
+              registry_->ImportAdapter(header, staged.path, staged.files));
           return absl::OkStatus();
         });
   }
@@ -170,43 +215,75 @@ class Service final : public RegistryService::CallbackService {
         [this](const CallInfo&, const auto& req, auto* writer) -> absl::Status {
           SL_ASSIGN_OR_RETURN(const auto adapter,
                               registry_->GetAdapter(req.name()));
-          SL_ASSIGN_OR_RETURN(const auto paths,
-                              PickPaths(adapter, req.paths()));
-          return StreamFiles(artifacts_->AdapterDir(adapter.digest()), paths,
-                             writer, [](auto*) {});
+          return StreamArtefact(
+              adapter, artifacts_->AdapterDir(adapter.digest()), req, writer);
         });
   }
 
-  grpc::ServerWriteReactor<ExportMergedModelResponse>* ExportMergedModel(
+  grpc::ServerWriteReactor<ExportResponse>* Export(
       grpc::CallbackServerContext* context,
-      const ExportMergedModelRequest* request) override {
-    return RunServerStream<ExportMergedModelRequest, ExportMergedModelResponse>(
-        rpc_, "ExportMergedModel", context, request,
+      const ExportRequest* request) override {
+    return RunServerStream<ExportRequest, ExportResponse>(
+        rpc_, "Export", context, request,
         [this](const CallInfo&, const auto& req, auto* writer) -> absl::Status {
-          SL_RETURN_IF_ERROR(artifacts_->disk()->CheckRoom());
-          SL_ASSIGN_OR_RETURN(const auto dir, artifacts_->NewStaging());
-          SL_RETURN_IF_ERROR(
-              registry_->ExportMerged(req.adapter(), dir->path()));
-          SL_ASSIGN_OR_RETURN(const auto paths,
-                              ListFilesRecursive(dir->path()));
-          return StreamFiles(dir->path(), paths, writer, [](auto*) {});
+          SL_ASSIGN_OR_RETURN(const auto exported, exporter_->Export(req));
+          SL_ASSIGN_OR_RETURN(
+              const auto plan,
+              PlanDownload("the export", exported.summary.files(), req.paths(),
+                           req.offsets()));
+          ExportResponse first;
+          *first.mutable_summary() = exported.summary;
+          if (!writer->Write(first)) return absl::UnavailableError("peer gone");
+          return StreamFiles(exported.path, plan, writer, [](auto*) {});
+        });
+  }
+
+  grpc::ServerUnaryReactor* MergeAdapter(
+      grpc::CallbackServerContext* context, const MergeAdapterRequest* request,
+      MergeAdapterResponse* response) override {
+    return RunUnary<MergeAdapterRequest, MergeAdapterResponse>(
+        rpc_, "MergeAdapter", context, request, response,
+        [this](const CallInfo&, const auto& req, auto* resp) -> absl::Status {
+          SL_ASSIGN_OR_RETURN(*resp->mutable_model(), exporter_->Merge(req));
+          return absl::OkStatus();
         });
   }
 
  private:
+  absl::Status StoreModel(const ImportModelHeader& header, StagedFiles files,
+                          Model* model) const {
+    SL_ASSIGN_OR_RETURN(const StagedModel made,
+                        ConvertGguf(std::move(files), *artifacts_));
+    SL_ASSIGN_OR_RETURN(
+        *model, registry_->ImportModel(header, made.staged.path,
+                                       made.staged.files, made.lineage));
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<StagedFiles> CopyFromPath(const CallInfo& call,
+                                           const std::string& path) const {
+    StagedFiles staged;
+    SL_ASSIGN_OR_RETURN(staged.dir, artifacts_->NewStaging());
+    staged.path = staged.dir->path();
+    SL_ASSIGN_OR_RETURN(
+        staged.files, import_root_->Copy(path, staged.path, artifacts_->disk(),
+                                         *call.cancellation));
+    return staged;
+  }
+
   Registry* const registry_;
   JobManager* const jobs_;
   const ArtifactStore* const artifacts_;
+  const ImportRoot* const import_root_;
+  Exporter* const exporter_;
   const RpcContext rpc_;
 };
 
 }  // namespace
 
 std::unique_ptr<grpc::Service> MakeRegistryService(
-    Registry* registry, JobManager* jobs, const ArtifactStore* artifacts,
-    Executor* executor, MetricsRegistry* metrics) {
-  return std::make_unique<Service>(registry, jobs, artifacts, executor,
-                                   metrics);
+    const RegistryServiceOptions& options) {
+  return std::make_unique<Service>(options);
 }
 
 }  // namespace sinklora::trainer

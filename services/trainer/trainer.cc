@@ -15,6 +15,8 @@
 #include "common/store/store.h"
 #include "services/trainer/artifact_store.h"
 #include "services/trainer/dataset_catalog.h"
+#include "services/trainer/exporter.h"
+#include "services/trainer/import_root.h"
 #include "services/trainer/job_manager.h"
 #include "services/trainer/metrics.h"
 #include "services/trainer/registry.h"
@@ -76,10 +78,14 @@ class TrainerImpl final : public Trainer {
                         OpenRocksStore(JoinPath(options_.data_dir, "state")));
     SL_ASSIGN_OR_RETURN(
         artifacts_, ArtifactStore::Create({options_.data_dir, options_.disk}));
+    SL_ASSIGN_OR_RETURN(import_root_, ImportRoot::Create(options_.import_root));
     datasets_ = MakeCuratorCatalog(options_.curator_address);
     SL_ASSIGN_OR_RETURN(registry_,
                         Registry::Create({store_.get(), artifacts_.get(),
                                           options_.clock, &metrics_}));
+    exporter_ = std::make_unique<Exporter>(
+        Exporter::Options{registry_.get(), artifacts_.get(), options_.clock,
+                          options_.device, options_.threads});
     JobManager::Options jobs;
     jobs.store = store_.get();
     jobs.artifacts = artifacts_.get();
@@ -97,9 +103,15 @@ class TrainerImpl final : public Trainer {
         MakeTrainingService(jobs_.get(), executor, options_.metrics));
     services_.push_back(MakeWorkerService(jobs_.get(), artifacts_.get(),
                                           executor, options_.metrics));
-    services_.push_back(MakeRegistryService(registry_.get(), jobs_.get(),
-                                            artifacts_.get(), executor,
-                                            options_.metrics));
+    RegistryServiceOptions registry;
+    registry.registry = registry_.get();
+    registry.jobs = jobs_.get();
+    registry.artifacts = artifacts_.get();
+    registry.import_root = import_root_.get();
+    registry.exporter = exporter_.get();
+    registry.executor = executor;
+    registry.metrics = options_.metrics;
+    services_.push_back(MakeRegistryService(registry));
     sweeper_ =
         std::make_unique<LeaseSweeper>(jobs_.get(), options_.lease_ttl_seconds);
     return absl::OkStatus();
@@ -130,8 +142,10 @@ class TrainerImpl final : public Trainer {
   TrainerMetrics metrics_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<ArtifactStore> artifacts_;
+  std::unique_ptr<ImportRoot> import_root_;
   std::unique_ptr<DatasetCatalog> datasets_;
   std::unique_ptr<Registry> registry_;
+  std::unique_ptr<Exporter> exporter_;
   std::unique_ptr<JobManager> jobs_;
   std::vector<std::unique_ptr<grpc::Service>> services_;
   std::unique_ptr<LeaseSweeper> sweeper_;

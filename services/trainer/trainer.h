@@ -31,6 +31,11 @@ namespace sinklora::trainer {
 
 struct TrainerOptions {
   std::string data_dir;
+  // Directory that clients may import from by path; empty: none.
+  std::string import_root;
+  // What merges are verified on: as kernels::OpenBackend.
+  std::string device = "cpu";
+  int threads = 0;  // 0: the machine's cores
   // host:port of the CuratorService, asked for at every use.
   std::function<std::string()> curator_address;
   MetricsRegistry* metrics = nullptr;

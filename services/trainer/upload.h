@@ -1,14 +1,14 @@
-// Receiving side of the upload RPCs: header first, then the chunks of files
-// into a staging directory that goes away unless it is committed.
+// Files over the trainer's streams. Uploads: header first, then the chunks of
+// files into a staging directory that goes away unless it is committed.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_SERVICES_TRAINER_UPLOAD_H_
 #define SINKLORA_SERVICES_TRAINER_UPLOAD_H_
 
 #include <algorithm>
-#include <limits>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -16,14 +16,10 @@
 #include "common/base/status.h"
 #include "common/rpc/file_transfer.h"
 #include "common/rpc/handlers.h"
+#include "common/rpc/upload_receiver.h"
 #include "services/trainer/artifact_store.h"
 
 namespace sinklora::trainer {
-
-struct StagedUpload {
-  std::unique_ptr<TempDir> dir;
-  FileInfos files;  // in order of path
-};
 
 // Reads the first message, which must be the header.
 template <typename Request>
@@ -39,32 +35,31 @@ absl::Status ReadHeader(StreamReader<Request>* reader, Request* first) {
   return absl::OkStatus();
 }
 
-// Reads everything after the header.
+// Reads everything after the header, which announced `size`.
 template <typename Request>
-absl::StatusOr<StagedUpload> ReceiveFiles(const CallInfo& call,
-                                          StreamReader<Request>* reader,
-                                          const ArtifactStore& artifacts) {
-  StagedUpload upload;
+absl::StatusOr<StagedFiles> ReceiveFiles(const CallInfo& call,
+                                         const common::v1::TransferSize& size,
+                                         StreamReader<Request>* reader,
+                                         const ArtifactStore& artifacts) {
+  StagedFiles upload;
   SL_ASSIGN_OR_RETURN(upload.dir, artifacts.NewStaging());
-  SL_RETURN_IF_ERROR(artifacts.disk()->CheckRoom());
-  FileReceiver receiver(upload.dir->path(),
-                        std::numeric_limits<int64_t>::max());
+  upload.path = upload.dir->path();
+  SL_ASSIGN_OR_RETURN(
+      const auto receiver,
+      UploadReceiver::Create(upload.path, size, artifacts.disk()));
   Request request;
   while (reader->Read(&request)) {
     if (!request.has_chunk()) {
       return absl::InvalidArgumentError(
           "a message after the first of the stream has no chunk");
     }
-    SL_ASSIGN_OR_RETURN(const auto room, artifacts.disk()->Reserve(
-                                             request.chunk().data().size()));
-    SL_RETURN_IF_ERROR(receiver.Accept(request.chunk()));
+    SL_RETURN_IF_ERROR(receiver->Accept(request.chunk()));
   }
-  // The end of the stream and the end of the client look the same to Read().
   if (call.cancellation->cancelled()) {
     return absl::CancelledError("the upload was cancelled");
   }
-  SL_RETURN_IF_ERROR(receiver.Finish());
-  for (const auto& received : receiver.received()) {
+  SL_RETURN_IF_ERROR(receiver->Finish());
+  for (const auto& received : receiver->received()) {
     common::v1::FileInfo file;
     file.set_path(received.path);
     file.set_size_bytes(received.size_bytes);
@@ -76,13 +71,13 @@ absl::StatusOr<StagedUpload> ReceiveFiles(const CallInfo& call,
   return upload;
 }
 
-// Streams `paths` below `dir`, each chunk in a Response of its own; `fill`
-// sets what else the response carries.
+// Streams `files` below `dir`, each chunk in a Response of its own; `fill` sets
+// what else the response carries.
 template <typename Response, typename Fill>
 absl::Status StreamFiles(const std::string& dir,
-                         const std::vector<std::string>& paths,
+                         const std::vector<FileToSend>& files,
                          StreamWriter<Response>* writer, const Fill& fill) {
-  return SendFiles(dir, paths, [&](common::v1::FileChunk chunk) {
+  return SendFileParts(dir, files, [&](common::v1::FileChunk chunk) {
     Response response;
     fill(&response);
     *response.mutable_chunk() = std::move(chunk);

@@ -50,12 +50,12 @@ class Service final : public WorkerService::CallbackService {
           CommitCheckpointRequest first;
           SL_RETURN_IF_ERROR(ReadHeader(reader, &first));
           SL_RETURN_IF_ERROR(jobs_->CheckLease(first.header().lease()));
-          SL_ASSIGN_OR_RETURN(const StagedUpload upload,
-                              ReceiveFiles(call, reader, *artifacts_));
           SL_ASSIGN_OR_RETURN(
-              *resp->mutable_checkpoint(),
-              jobs_->CommitCheckpoint(first.header(), upload.dir->path(),
-                                      upload.files));
+              const StagedFiles upload,
+              ReceiveFiles(call, first.header().size(), reader, *artifacts_));
+          SL_ASSIGN_OR_RETURN(*resp->mutable_checkpoint(),
+                              jobs_->CommitCheckpoint(
+                                  first.header(), upload.path, upload.files));
           return absl::OkStatus();
         });
   }
@@ -67,13 +67,14 @@ class Service final : public WorkerService::CallbackService {
                            DownloadCheckpointResponse>(
         rpc_, "DownloadCheckpoint", context, request,
         [this](const CallInfo&, const auto& req, auto* writer) -> absl::Status {
-          SL_ASSIGN_OR_RETURN(const auto stored,
-                              jobs_->OpenCheckpoint(req.lease()));
-          std::vector<std::string> paths;
+          SL_ASSIGN_OR_RETURN(
+              const auto stored,
+              jobs_->OpenCheckpoint(req.lease(), req.broken_step()));
+          std::vector<FileToSend> files;
           for (const auto& file : stored.checkpoint.files()) {
-            paths.push_back(file.path());
+            files.push_back({file.path(), 0, file.sha256()});
           }
-          return StreamFiles(stored.dir, paths, writer, [&](auto* response) {
+          return StreamFiles(stored.dir, files, writer, [&](auto* response) {
             response->set_step(stored.checkpoint.step());
           });
         });
@@ -88,12 +89,13 @@ class Service final : public WorkerService::CallbackService {
           FinishJobRequest first;
           SL_RETURN_IF_ERROR(ReadHeader(reader, &first));
           // Saying that it failed needs no room on the disk.
-          StagedUpload upload;
+          StagedFiles upload;
           std::string dir;
           if (first.header().outcome() == JOB_STATE_SUCCEEDED) {
-            SL_ASSIGN_OR_RETURN(upload,
-                                ReceiveFiles(call, reader, *artifacts_));
-            dir = upload.dir->path();
+            SL_ASSIGN_OR_RETURN(
+                upload,
+                ReceiveFiles(call, first.header().size(), reader, *artifacts_));
+            dir = upload.path;
           }
           SL_ASSIGN_OR_RETURN(
               *resp->mutable_job(),

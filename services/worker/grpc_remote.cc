@@ -3,13 +3,16 @@
 
 #include <limits>
 #include <utility>
+#include <vector>
 
 #include "common/base/files.h"
 #include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "common/rpc/channel.h"
+#include "common/rpc/file_fetch.h"
 #include "common/rpc/file_transfer.h"
 #include "common/rpc/status_translation.h"
+#include "common/rpc/upload_receiver.h"
 #include "services/worker/remote.h"
 #include "sinklora/curator/v1/curator_service.grpc.pb.h"
 #include "sinklora/registry/v1/registry_service.grpc.pb.h"
@@ -58,17 +61,22 @@ class Connection {
   std::shared_ptr<typename Service::Stub> stub_ ABSL_GUARDED_BY(mutex_);
 };
 
-// Sends `header`, then every file below `dir` (none when it is empty).
+// Sends `header` with the size of what follows, then every file below `dir`
+// (none when it is empty).
 template <typename Request, typename Header, typename Writer>
 absl::Status SendUpload(const Header& header, const std::string& dir,
                         const Cancellation* cancellation, Writer* writer) {
   Request request;
   *request.mutable_header() = header;
+  std::vector<std::string> paths;
+  if (!dir.empty()) {
+    SL_ASSIGN_OR_RETURN(paths, ListFilesRecursive(dir));
+    SL_ASSIGN_OR_RETURN(*request.mutable_header()->mutable_size(),
+                        MeasureFiles(dir, paths));
+  }
   if (!writer->Write(request)) {
     return absl::UnavailableError("the stream was cut");
   }
-  if (dir.empty()) return absl::OkStatus();
-  SL_ASSIGN_OR_RETURN(const auto paths, ListFilesRecursive(dir));
   return SendFiles(dir, paths, [&](common::v1::FileChunk chunk) {
     Request part;
     *part.mutable_chunk() = std::move(chunk);
@@ -98,23 +106,36 @@ absl::Status Upload(const Header& header, const std::string& dir,
   return sent;
 }
 
-// Receives a stream of chunks into files below `dir`.
+// Hands every chunk of a stream to `on_chunk`. `response` holds the last one
+// afterwards.
 template <typename Response, typename Reader, typename Connection>
-absl::Status Download(const std::string& dir, const Cancellation* cancellation,
-                      grpc::ClientContext* context, Reader* reader,
-                      Connection* connection) {
-  FileReceiver receiver(dir, std::numeric_limits<int64_t>::max());
+absl::Status ReceiveChunks(const OnFileChunk& on_chunk,
+                           const Cancellation* cancellation,
+                           grpc::ClientContext* context, Reader* reader,
+                           Connection* connection, Response* response) {
   absl::Status accepted;
-  Response response;
-  while (accepted.ok() && reader->Read(&response)) {
+  while (accepted.ok() && reader->Read(response)) {
     accepted = cancellation->cancelled()
                    ? absl::CancelledError("the download was cancelled")
-                   : receiver.Accept(response.chunk());
+                   : on_chunk(response->chunk());
   }
   if (!accepted.ok()) context->TryCancel();
   const absl::Status finished = connection->Translate(reader->Finish());
   SL_RETURN_IF_ERROR(accepted);
-  SL_RETURN_IF_ERROR(finished);
+  return finished;
+}
+
+// Receives a stream of chunks into files below `dir`. `response` as above.
+template <typename Response, typename Reader, typename Connection>
+absl::Status Download(const std::string& dir, const Cancellation* cancellation,
+                      grpc::ClientContext* context, Reader* reader,
+                      Connection* connection, Response* response) {
+  FileReceiver receiver(dir, std::numeric_limits<int64_t>::max());
+  SL_RETURN_IF_ERROR(ReceiveChunks(
+      [&](const common::v1::FileChunk& chunk) {
+        return receiver.Accept(chunk);
+      },
+      cancellation, context, reader, connection, response));
   return receiver.Finish();
 }
 
@@ -160,16 +181,19 @@ class GrpcRemote final : public Remote {
         header, dir, cancellation, context.get(), writer.get(), &worker_);
   }
 
-  absl::Status DownloadCheckpoint(const trainer::v1::Lease& lease,
-                                  const std::string& dir,
-                                  const Cancellation* cancellation) override {
+  absl::StatusOr<int64_t> DownloadCheckpoint(
+      const trainer::v1::Lease& lease, int64_t broken_step,
+      const std::string& dir, const Cancellation* cancellation) override {
     SL_ASSIGN_OR_RETURN(const auto stub, worker_.Stub());
     const auto context = MakeContext(kTransferTimeoutSeconds);
     trainer::v1::DownloadCheckpointRequest request;
     *request.mutable_lease() = lease;
+    request.set_broken_step(broken_step);
     const auto reader = stub->DownloadCheckpoint(context.get(), request);
-    return Download<trainer::v1::DownloadCheckpointResponse>(
-        dir, cancellation, context.get(), reader.get(), &worker_);
+    trainer::v1::DownloadCheckpointResponse last;
+    SL_RETURN_IF_ERROR(Download(dir, cancellation, context.get(), reader.get(),
+                                &worker_, &last));
+    return last.step();
   }
 
   absl::Status FinishJob(const trainer::v1::FinishJobHeader& header,
@@ -196,15 +220,15 @@ class GrpcRemote final : public Remote {
     return response.model();
   }
 
-  absl::Status DownloadModel(const std::string& name, const std::string& dir,
+  absl::Status DownloadModel(const registry::v1::Model& model,
+                             const std::string& dir,
                              const Cancellation* cancellation) override {
-    SL_ASSIGN_OR_RETURN(const auto stub, registry_.Stub());
-    const auto context = MakeContext(kTransferTimeoutSeconds);
-    registry::v1::DownloadModelRequest request;
-    request.set_name(name);
-    const auto reader = stub->DownloadModel(context.get(), request);
-    return Download<registry::v1::DownloadModelResponse>(
-        dir, cancellation, context.get(), reader.get(), &registry_);
+    return FetchFiles(dir, {model.files().begin(), model.files().end()},
+                      [&](const std::vector<common::v1::FileOffset>& wanted,
+                          const OnFileChunk& on_chunk) {
+                        return DownloadParts(model, wanted, cancellation,
+                                             on_chunk);
+                      });
   }
 
   absl::Status StreamExamples(
@@ -228,6 +252,23 @@ class GrpcRemote final : public Remote {
   }
 
  private:
+  absl::Status DownloadParts(const registry::v1::Model& model,
+                             const std::vector<common::v1::FileOffset>& wanted,
+                             const Cancellation* cancellation,
+                             const OnFileChunk& on_chunk) {
+    SL_ASSIGN_OR_RETURN(const auto stub, registry_.Stub());
+    const auto context = MakeContext(kTransferTimeoutSeconds);
+    registry::v1::DownloadModelRequest request;
+    request.set_name(model.name());
+    request.set_digest(model.digest());
+    for (const auto& file : wanted) request.add_paths(file.path());
+    request.mutable_offsets()->Assign(wanted.begin(), wanted.end());
+    const auto reader = stub->DownloadModel(context.get(), request);
+    registry::v1::DownloadModelResponse last;
+    return ReceiveChunks(on_chunk, cancellation, context.get(), reader.get(),
+                         &registry_, &last);
+  }
+
   Connection<WorkerService> worker_;
   Connection<RegistryService> registry_;
   Connection<CuratorService> curator_;

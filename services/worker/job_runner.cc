@@ -5,12 +5,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <exception>
 #include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
 
+#include "common/base/exceptions.h"
 #include "common/base/files.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
@@ -188,22 +188,43 @@ class Run {
     return absl::OkStatus();
   }
 
-  // Goes on from the last checkpoint, when there is one.
+  // Goes on from the last checkpoint that can be loaded, when there is one.
   absl::Status Resume() {
-    std::unique_ptr<TempDir> dir;
-    const absl::Status found =
-        Retry(StopCause::kShutdown, [&]() -> absl::Status {
-          // A transfer that was cut leaves files behind.
-          SL_ASSIGN_OR_RETURN(dir,
-                              TempDir::Create(options_.models->work_dir()));
-          return options_.remote->DownloadCheckpoint(
-              keeper_->lease(), dir->path(), keeper_->interrupt());
-        });
-    if (absl::IsNotFound(found)) return absl::OkStatus();
-    SL_RETURN_IF_ERROR(found);
-    SL_RETURN_IF_ERROR(run_->LoadCheckpoint(dir->path()));
-    const std::string path = JoinPath(dir->path(), kProgressFile);
-    SL_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path));
+    int64_t broken_step = 0;
+    while (true) {
+      std::unique_ptr<TempDir> dir;
+      int64_t step = 0;
+      const absl::Status found =
+          Retry(StopCause::kShutdown, [&]() -> absl::Status {
+            // A transfer that was cut leaves files behind.
+            SL_ASSIGN_OR_RETURN(dir,
+                                TempDir::Create(options_.models->work_dir()));
+            SL_ASSIGN_OR_RETURN(step, options_.remote->DownloadCheckpoint(
+                                          keeper_->lease(), broken_step,
+                                          dir->path(), keeper_->interrupt()));
+            return absl::OkStatus();
+          });
+      if (absl::IsNotFound(found)) return absl::OkStatus();
+      SL_RETURN_IF_ERROR(found);
+      const absl::Status loaded = LoadCheckpoint(dir->path());
+      // What this run is not made for (other options, a newer format) no older
+      // checkpoint will mend.
+      const bool broken = absl::IsDataLoss(loaded) ||
+                          absl::IsNotFound(loaded) ||
+                          absl::IsInvalidArgument(loaded);
+      if (!broken) return loaded;
+      LogWarning(
+          "job {}: checkpoint {} cannot be loaded, asking for the one "
+          "before: {}",
+          job_.name(), step, std::string(loaded.message()));
+      broken_step = step;
+    }
+  }
+
+  absl::Status LoadCheckpoint(const std::string& dir) {
+    SL_RETURN_IF_ERROR(run_->LoadCheckpoint(dir));
+    SL_ASSIGN_OR_RETURN(const std::string bytes,
+                        ReadFile(JoinPath(dir, kProgressFile)));
     TrainingMetrics progress;
     if (!progress.ParseFromString(bytes) || progress.step() != run_->step()) {
       return absl::DataLossError(
@@ -319,7 +340,13 @@ std::string FinishInterrupted(Run* run, trainer::v1::FinishJobHeader header,
       }
     }
   }
-  if (cause != StopCause::kCancelRequested) return "abandoned";
+  if (cause != StopCause::kCancelRequested) {
+    const absl::Status released = keeper->Release();
+    if (released.ok()) return "released";
+    LogWarning("job {}: not given back, its lease has to lapse: {}",
+               header.lease().job(), std::string(released.message()));
+    return "abandoned";
+  }
   header.set_outcome(trainer::v1::JOB_STATE_CANCELLED);
   return run->Finish(header, "").ok() ? "cancelled" : "abandoned";
 }
@@ -344,21 +371,31 @@ std::string RunJob(const JobRunnerOptions& options,
                    const trainer::v1::TrainingJob& job, LeaseKeeper* keeper) {
   Run run(options, job, keeper);
   // Libraries below may throw (allocation above all); a job must not end the
-  // worker.
-  try {
-    return RunToEnd(&run, keeper);
-  } catch (const std::exception& error) {
-    trainer::v1::FinishJobHeader header;
-    *header.mutable_lease() = keeper->lease();
-    return FinishFailed(
-        &run, header,
-        MakeError(absl::StatusCode::kInternal,
-                  fmt::format("exception: {}", error.what()),
-                  {dynamic_cast<const std::bad_alloc*>(&error) != nullptr
-                       ? "OUT_OF_MEMORY"
-                       : "INTERNAL",
-                   {}}));
-  }
+  // worker, and neither must saying that it failed.
+  std::string what;
+  std::string outcome;
+  absl::Status thrown = CatchExceptions(
+      [&] {
+        outcome = RunToEnd(&run, keeper);
+        return absl::OkStatus();
+      },
+      &what);
+  if (thrown.ok()) return outcome;
+  const std::string first_what = what;
+  thrown = CatchExceptions(
+      [&] {
+        trainer::v1::FinishJobHeader header;
+        *header.mutable_lease() = keeper->lease();
+        outcome = FinishFailed(
+            &run, header,
+            MakeError(thrown.code(), first_what, {FailureReason(thrown), {}}));
+        return absl::OkStatus();
+      },
+      &what);
+  if (thrown.ok()) return outcome;
+  LogError("job {}: cannot say that it failed ({}): {}", keeper->lease().job(),
+           first_what, what);
+  return "abandoned";
 }
 
 }  // namespace sinklora::worker

@@ -30,9 +30,10 @@ struct JobRunnerOptions {
   Clock* clock = nullptr;
 };
 
-// How this worker's hold on a job ended: "succeeded", "failed", "cancelled", or
-// "abandoned" (lease lost, or shutdown: another attempt goes on from the last
-// checkpoint).
+// How this worker's hold on a job ended: "succeeded", "failed", "cancelled",
+// "released" (shutdown: the job is queued again) or "abandoned" (lease lost, or
+// it could not be given back). After the last two another attempt goes on from
+// the last checkpoint.
 std::string RunJob(const JobRunnerOptions& options,
                    const trainer::v1::TrainingJob& job, LeaseKeeper* keeper);
 

@@ -47,10 +47,13 @@ void LeaseKeeper::Report(const trainer::v1::TrainingMetrics& metrics) {
 void LeaseKeeper::ReportPlan(const trainer::v1::ResolvedPlan& plan) {
   MutexLock lock(&mutex_);
   plan_ = plan;
+  ++plan_reports_;
   wake_.NotifyAll();
 }
 
-absl::Status LeaseKeeper::Flush() { return Renew(); }
+absl::Status LeaseKeeper::Flush() { return Renew(/*release=*/false); }
+
+absl::Status LeaseKeeper::Release() { return Renew(/*release=*/true); }
 
 void LeaseKeeper::RequestShutdown() {
   MutexLock lock(&mutex_);
@@ -87,19 +90,23 @@ bool LeaseKeeper::WaitFor(StopCause cause, milliseconds timeout) {
   return true;
 }
 
-absl::Status LeaseKeeper::Renew() {
+absl::Status LeaseKeeper::Renew(bool release) {
   MutexLock send_lock(&send_mutex_);
   trainer::v1::HeartbeatRequest request;
   *request.mutable_lease() = lease_;
+  request.set_release(release);
+  int64_t sent_plan = 0;
   {
     MutexLock lock(&mutex_);
-    if (cause_ == StopCause::kLeaseLost) {
-      return MakeError(absl::StatusCode::kFailedPrecondition,
-                       "the lease of job " + lease_.job() + " is lost",
-                       {"STALE_LEASE_EPOCH", {{"job", lease_.job()}}});
+    if (released_ || cause_ == StopCause::kLeaseLost) {
+      return MakeError(
+          absl::StatusCode::kFailedPrecondition,
+          "the lease of job " + lease_.job() + " is no longer ours",
+          {"STALE_LEASE_EPOCH", {{"job", lease_.job()}}});
     }
     request.mutable_metrics()->Assign(pending_.begin(), pending_.end());
     if (plan_) *request.mutable_plan() = *plan_;
+    sent_plan = plan_reports_;
   }
   const int64_t sent_micros = clock_->MonotonicMicros();
   const auto response =
@@ -108,8 +115,11 @@ absl::Status LeaseKeeper::Renew() {
   MutexLock lock(&mutex_);
   if (response.ok()) {
     renewed_micros_ = sent_micros;
+    released_ = release;
+    if (released_) wake_.NotifyAll();
     pending_.erase(pending_.begin(), pending_.begin() + request.metrics_size());
-    plan_.reset();
+    // One that was reported while this was on its way has yet to be sent.
+    if (plan_reports_ == sent_plan) plan_.reset();
     if (response->cancel_requested()) {
       Raise(StopCause::kCancelRequested, "a cancel was requested");
     }
@@ -137,17 +147,17 @@ void LeaseKeeper::Run() {
   while (true) {
     {
       MutexLock lock(&mutex_);
-      while (!stopped_ && cause_ != StopCause::kLeaseLost) {
+      while (!stopped_ && !released_ && cause_ != StopCause::kLeaseLost) {
         microseconds wait = failed ? period_ / kTriesAPeriod : period_;
         if (!pending_.empty() || plan_) wait = std::min(wait, kReportPeriod);
         const auto left = last_sent + wait - SteadyClock::now();
         if (left.count() <= 0) break;
         wake_.WaitFor(&mutex_, left);
       }
-      if (stopped_ || cause_ == StopCause::kLeaseLost) return;
+      if (stopped_ || released_ || cause_ == StopCause::kLeaseLost) return;
     }
     last_sent = SteadyClock::now();
-    failed = !Renew().ok();
+    failed = !Renew(/*release=*/false).ok();
   }
 }
 

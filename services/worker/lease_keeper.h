@@ -34,7 +34,7 @@ class LeaseKeeper {
   // `leased_micros`: monotonic time just before the lease was asked for.
   LeaseKeeper(Remote* remote, Clock* clock, trainer::v1::Lease lease,
               int64_t leased_micros);
-  ~LeaseKeeper();  // stops renewing; does not give the lease back
+  ~LeaseKeeper();  // stops renewing; does not give the job back
 
   const trainer::v1::Lease& lease() const { return lease_; }
 
@@ -43,6 +43,10 @@ class LeaseKeeper {
   void ReportPlan(const trainer::v1::ResolvedPlan& plan);
   // Sends what was reported now. OK when the trainer has it.
   absl::Status Flush();
+
+  // Sends what was reported and gives the job back, in one try. OK when the
+  // trainer has it; nothing is sent afterwards.
+  absl::Status Release();
 
   // The worker shuts down.
   void RequestShutdown();
@@ -62,7 +66,7 @@ class LeaseKeeper {
   void Run();
   void Raise(StopCause cause, const std::string& why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Renew();
+  absl::Status Renew(bool release);
 
   Remote* const remote_;
   Clock* const clock_;
@@ -73,10 +77,12 @@ class LeaseKeeper {
   mutable Mutex mutex_;
   CondVar wake_;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  bool released_ ABSL_GUARDED_BY(mutex_) = false;
   StopCause cause_ ABSL_GUARDED_BY(mutex_) = StopCause::kNone;
   int64_t renewed_micros_ ABSL_GUARDED_BY(mutex_);
   std::vector<trainer::v1::TrainingMetrics> pending_ ABSL_GUARDED_BY(mutex_);
   std::optional<trainer::v1::ResolvedPlan> plan_ ABSL_GUARDED_BY(mutex_);
+  int64_t plan_reports_ ABSL_GUARDED_BY(mutex_) = 0;
   Cancellation interrupt_;
   Cancellation lost_;
   std::thread thread_;  // last: it uses everything above

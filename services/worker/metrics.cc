@@ -9,39 +9,48 @@ constexpr char kJobsHelp[] = "Jobs this worker held, by how that ended.";
 
 }  // namespace
 
-WorkerMetrics::WorkerMetrics(MetricsRegistry* registry)
-    : step_seconds_(registry->GetHistogram(
+WorkerMetrics::WorkerMetrics(MetricsRegistry* registry, int index)
+    : labels_({{"worker", std::to_string(index)}}),
+      step_seconds_(registry->GetHistogram(
           "sinklora_worker_step_duration_seconds",
           "Duration of an optimizer step, validation left out.",
-          LatencyBuckets())),
+          LatencyBuckets(), labels_)),
       checkpoint_seconds_(registry->GetHistogram(
           "sinklora_worker_checkpoint_duration_seconds",
-          "Duration of a checkpoint: saving, upload, commit.",
-          LatencyBuckets())),
+          "Duration of a checkpoint: saving, upload, commit.", LatencyBuckets(),
+          labels_)),
       tokens_(registry->GetCounter("sinklora_worker_tokens_total",
-                                   "Tokens trained on.")),
-      leases_lost_(
-          registry->GetCounter("sinklora_worker_leases_lost_total",
-                               "Jobs dropped because their lease was lost.")),
+                                   "Tokens trained on.", labels_)),
+      leases_lost_(registry->GetCounter(
+          "sinklora_worker_leases_lost_total",
+          "Jobs dropped because their lease was lost.", labels_)),
       tokens_per_second_(
           registry->GetGauge("sinklora_worker_tokens_per_second",
-                             "Tokens per second of the last step.")),
+                             "Tokens per second of the last step.", labels_)),
       loss_(registry->GetGauge(
           "sinklora_worker_loss",
-          "Training loss of the last step, nats per supervised token.")),
+          "Training loss of the last step, nats per supervised token.",
+          labels_)),
       validation_loss_(registry->GetGauge(
           "sinklora_worker_validation_loss",
-          "Last validation loss, nats per supervised token.")),
+          "Last validation loss, nats per supervised token.", labels_)),
       learning_rate_(registry->GetGauge("sinklora_worker_learning_rate",
-                                        "Learning rate of the last step.")),
-      gradient_norm_(
-          registry->GetGauge("sinklora_worker_gradient_norm",
-                             "Gradient norm of the last step, unclipped.")),
+                                        "Learning rate of the last step.",
+                                        labels_)),
+      gradient_norm_(registry->GetGauge(
+          "sinklora_worker_gradient_norm",
+          "Gradient norm of the last step, unclipped.", labels_)),
       registry_(registry) {
   for (const char* outcome :
-       {"succeeded", "failed", "cancelled", "abandoned"}) {
-    registry_->GetCounter(kJobs, kJobsHelp, {{"outcome", outcome}});
+       {"succeeded", "failed", "cancelled", "released", "abandoned"}) {
+    Jobs(outcome);
   }
+}
+
+Counter* WorkerMetrics::Jobs(const std::string& outcome) {
+  Labels labels = labels_;
+  labels["outcome"] = outcome;
+  return registry_->GetCounter(kJobs, kJobsHelp, labels);
 }
 
 void WorkerMetrics::StepDone(const trainer::v1::TrainingMetrics& metrics,
@@ -62,7 +71,7 @@ void WorkerMetrics::CheckpointDone(double seconds) {
 }
 
 void WorkerMetrics::JobDone(const std::string& outcome) {
-  registry_->GetCounter(kJobs, kJobsHelp, {{"outcome", outcome}})->Increment();
+  Jobs(outcome)->Increment();
 }
 
 void WorkerMetrics::LeaseLost() { leases_lost_->Increment(); }

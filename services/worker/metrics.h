@@ -1,4 +1,5 @@
-// Metric families of the worker process. Thread-safe. Borrows the registry.
+// Metric families of one worker. `worker` is its number in its process: several
+// share a registry. Thread-safe. Borrows the registry.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_SERVICES_WORKER_METRICS_H_
@@ -14,16 +15,19 @@ namespace sinklora::worker {
 class WorkerMetrics {
  public:
   // All families exist from the start, so that a scrape shows zeros.
-  explicit WorkerMetrics(MetricsRegistry* registry);
+  WorkerMetrics(MetricsRegistry* registry, int index);
 
   // `tokens`: of this step alone.
   void StepDone(const trainer::v1::TrainingMetrics& metrics, int64_t tokens);
   void CheckpointDone(double seconds);
-  // `outcome`: "succeeded", "failed", "cancelled" or "abandoned".
+  // `outcome`: as RunJob returns it.
   void JobDone(const std::string& outcome);
   void LeaseLost();
 
  private:
+  Counter* Jobs(const std::string& outcome);
+
+  const Labels labels_;
   Histogram* const step_seconds_;
   Histogram* const checkpoint_seconds_;
   Counter* const tokens_;

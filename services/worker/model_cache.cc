@@ -75,11 +75,18 @@ absl::StatusOr<std::string> ModelCache::Fetch(
                std::string(verified.message()));
   }
   SL_RETURN_IF_ERROR(RemoveAll(dir));
-  SL_ASSIGN_OR_RETURN(const auto staging, TempDir::Create(work_dir_));
-  SL_RETURN_IF_ERROR(
-      remote_->DownloadModel(name, staging->path(), cancellation));
-  SL_RETURN_IF_ERROR(VerifyFiles(model, staging->path()));
-  SL_RETURN_IF_ERROR(CommitDirectory(staging->path(), dir));
+  // One download at a time: what others left is of a model nobody waits for.
+  SL_ASSIGN_OR_RETURN(const std::string incoming,
+                      MakeOnlyDir(JoinPath(directory_, "incoming"), digest));
+  absl::Status status = remote_->DownloadModel(model, incoming, cancellation);
+  // What has arrived is worth keeping only when the rest may follow.
+  if (MayResume(status)) return status;
+  if (status.ok()) status = VerifyFiles(model, incoming);
+  if (status.ok()) status = CommitDirectory(incoming, dir);
+  if (!status.ok()) {
+    RemoveAll(incoming).IgnoreError();
+    return status;
+  }
   return dir;
 }
 

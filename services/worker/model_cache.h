@@ -1,9 +1,11 @@
 // Content-addressed copies of base models on the worker's disk:
 // DIR/models/<digest>/<path>.
 //
-// A copy appears whole or not at all and is checked against the SHA-256 of
-// every file each time it is asked for; a damaged one is fetched again. Nothing
-// is ever evicted: delete DIR/models to win back the space.
+// A download that is cut goes on where it stopped, also after a restart
+// (DIR/incoming/<digest>). A copy appears whole or not at all and is checked
+// against the SHA-256 of every file each time it is asked for; a damaged one is
+// fetched again. Nothing is ever evicted: delete DIR/models to win back the
+// space.
 //
 // Thread-compatible: one call at a time. One process per directory. Borrows
 // the remote.

@@ -32,11 +32,12 @@ class Remote {
   virtual absl::Status CommitCheckpoint(
       const trainer::v1::CommitCheckpointHeader& header, const std::string& dir,
       const Cancellation* cancellation) = 0;
-  // Files of the last checkpoint into `dir`, which exists. kNotFound when there
-  // is none.
-  virtual absl::Status DownloadCheckpoint(const trainer::v1::Lease& lease,
-                                          const std::string& dir,
-                                          const Cancellation* cancellation) = 0;
+  // Files of the last checkpoint into `dir`, which exists; returns its step.
+  // That of `broken_step` (0: none) is dropped first. kNotFound when there is
+  // none, kDataLoss when all are broken.
+  virtual absl::StatusOr<int64_t> DownloadCheckpoint(
+      const trainer::v1::Lease& lease, int64_t broken_step,
+      const std::string& dir, const Cancellation* cancellation) = 0;
   // `result_dir` is empty unless the outcome is SUCCEEDED.
   virtual absl::Status FinishJob(const trainer::v1::FinishJobHeader& header,
                                  const std::string& result_dir,
@@ -44,8 +45,11 @@ class Remote {
 
   virtual absl::StatusOr<registry::v1::Model> GetModel(
       const std::string& name) = 0;
-  // Files of the model into `dir`, which exists.
-  virtual absl::Status DownloadModel(const std::string& name,
+  // Makes `dir` hold the files of the model as GetModel listed them, going on
+  // with what an earlier call left there. As FetchFiles in
+  // common/rpc/file_fetch.h; kFailedPrecondition when the name stands for other
+  // content by now.
+  virtual absl::Status DownloadModel(const registry::v1::Model& model,
                                      const std::string& dir,
                                      const Cancellation* cancellation) = 0;
   // Calls `on_example` for each example, in order.

@@ -35,7 +35,7 @@ class WorkerImpl final : public Worker {
  public:
   explicit WorkerImpl(const WorkerOptions& options)
       : options_(options),
-        metrics_(options.metrics),
+        metrics_(options.metrics, options.index),
         remote_(
             MakeGrpcRemote(options.trainer_address, options.curator_address)),
         jitter_(std::stoull(Sha256Hex(options.worker_id).substr(0, 15), nullptr,

@@ -19,6 +19,7 @@ namespace sinklora::worker {
 
 struct WorkerOptions {
   std::string worker_id;  // stable name, for logs; 1 to 128 bytes
+  int index = 0;  // among the workers of this process; their metric label
   // host:port, asked for at every use: in one process the port is known only
   // after everything has started. The registry is at the trainer's.
   std::function<std::string()> trainer_address;
@@ -41,9 +42,9 @@ class Worker {
   virtual void Start() = 0;
   // Tells a running job to stop after its micro-step. Does not block.
   virtual void RequestStop() = 0;
-  // RequestStop(), then waits until the job has committed a checkpoint (when
-  // the trainer can be reached) and is dropped. Its lease then lapses and
-  // another attempt goes on from there. Idempotent.
+  // RequestStop(), then waits until the job has committed a checkpoint and is
+  // given back (when the trainer can be reached; else its lease lapses).
+  // Another attempt goes on from there. Idempotent.
   virtual void Stop() = 0;
 };
 

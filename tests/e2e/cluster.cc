@@ -8,6 +8,13 @@
 #include "common/base/status.h"
 
 namespace sinklora::testing {
+namespace {
+
+// Results do not depend on it. Threads that wait for each other crawl on a
+// machine that has fewer free cores.
+constexpr char kThreads[] = "--threads=1";
+
+}  // namespace
 
 const char* PartName(Part part) {
   switch (part) {
@@ -46,11 +53,11 @@ absl::StatusOr<std::vector<std::string>> Cluster::CommandLine(Part part) const {
     case Part::kWorker:
       arguments.insert(arguments.end(),
                        {"--cache-dir=" + data, "--trainer=" + trainer,
-                        "--curator=" + curator, "--worker-id=e2e"});
+                        "--curator=" + curator, "--worker-id=e2e", kThreads});
       break;
     case Part::kInference:
-      arguments.insert(arguments.end(),
-                       {"--cache-dir=" + data, "--registry=" + trainer});
+      arguments.insert(arguments.end(), {"--cache-dir=" + data,
+                                         "--registry=" + trainer, kThreads});
       break;
   }
   return arguments;
@@ -103,12 +110,19 @@ absl::Status Cluster::StartSecondWorker() {
   SL_ASSIGN_OR_RETURN(const std::string path, ProgramPath("sinklora-worker"));
   SL_ASSIGN_OR_RETURN(
       second_worker_,
-      Process::Start(
-          {path, "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0",
-           "--cache-dir=" + JoinPath(dir_->path(), "worker-2"),
-           "--trainer=" + addresses_.at(Part::kTrainer),
-           "--curator=" + addresses_.at(Part::kCurator), "--worker-id=e2e-2"}));
-  return second_worker_->WaitForLine("listening on", kPatienceSeconds).status();
+      Process::Start({path, "--listen=127.0.0.1:0",
+                      "--metrics-listen=127.0.0.1:0",
+                      "--cache-dir=" + JoinPath(dir_->path(), "worker-2"),
+                      "--trainer=" + addresses_.at(Part::kTrainer),
+                      "--curator=" + addresses_.at(Part::kCurator),
+                      "--worker-id=e2e-2", kThreads}));
+  SL_ASSIGN_OR_RETURN(
+      const std::string line,
+      second_worker_->WaitForLine("listening on", kPatienceSeconds));
+  const size_t begin = line.find("http://") + 7;
+  second_worker_metrics_address_ =
+      line.substr(begin, line.find('/', begin) - begin);
+  return absl::OkStatus();
 }
 
 std::vector<std::string> Cluster::CliArguments(

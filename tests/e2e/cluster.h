@@ -45,6 +45,9 @@ class Cluster {
   // One more worker beside Part::kWorker.
   absl::Status StartSecondWorker();
   void StopSecondWorker() { second_worker_.reset(); }
+  const std::string& second_worker_metrics_address() const {
+    return second_worker_metrics_address_;
+  }
   void KillPart(Part part) { processes_.at(part)->Kill(); }
   Process* process(Part part) { return processes_.at(part).get(); }
   const std::string& address(Part part) const { return addresses_.at(part); }
@@ -86,6 +89,7 @@ class Cluster {
   std::map<Part, std::string> metrics_addresses_;
   std::map<Part, std::unique_ptr<Process>> processes_;
   std::unique_ptr<Process> second_worker_;
+  std::string second_worker_metrics_address_;
 };
 
 }  // namespace sinklora::testing

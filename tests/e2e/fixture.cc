@@ -63,8 +63,20 @@ std::string ClusterTest::Scratch(const std::string& name) const {
   return JoinPath(cluster_->scratch(), name);
 }
 
+std::vector<std::string> ClusterTest::FilesOf(
+    Part part, const std::string& directory) const {
+  const auto files =
+      ListFilesRecursive(JoinPath(cluster_->data_dir(part), directory));
+  EXPECT_THAT(files, IsOk());
+  return files.value_or(std::vector<std::string>());
+}
+
 void ClusterTest::StartWithData(const Cluster::Options& options) {
   ASSERT_OK_AND_ASSIGN(cluster_, Cluster::Start(options));
+  AddData();
+}
+
+void ClusterTest::AddData() {
   ASSERT_THAT(WriteTextDocuments(Scratch("text"), 16), IsOk());
   ASSERT_THAT(WriteSmallModel(Scratch("model")), IsOk());
   ASSERT_THAT(cluster_->CliJson({"model", "import", "tiny", Scratch("model")}),
@@ -149,7 +161,8 @@ absl::StatusOr<std::map<std::string, std::string>> ClusterTest::Export(
     const std::string& adapter) {
   const std::string directory = Scratch("export-" + adapter);
   SL_RETURN_IF_ERROR(
-      cluster_->CliJson({"model", "export", adapter, directory}).status());
+      cluster_->CliJson({"model", "export", adapter, "--output", directory})
+          .status());
   SL_ASSIGN_OR_RETURN(const auto files, ListFilesRecursive(directory));
   std::map<std::string, std::string> content;
   for (const std::string& file : files) {

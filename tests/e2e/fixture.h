@@ -30,6 +30,8 @@ class ClusterTest : public ::testing::Test {
   // dataset "set" of 128-token examples. `options.parts` must hold trainer and
   // curator.
   void StartWithData(const Cluster::Options& options = {});
+  // The same for processes that run.
+  void AddData();
 
   // Submits a job that tunes "tiny" on "set" and returns its name.
   absl::StatusOr<std::string> Submit(const std::string& output, int64_t steps,
@@ -66,6 +68,9 @@ class ClusterTest : public ::testing::Test {
       const std::vector<std::string>& labels = {});
 
   std::string Scratch(const std::string& name) const;
+  // Regular files that a part has below `directory` of its own.
+  std::vector<std::string> FilesOf(Part part,
+                                   const std::string& directory) const;
 
   std::unique_ptr<Cluster> cluster_;
 

@@ -32,14 +32,6 @@ class ImportCrashTest : public ClusterTest {
         {.lease_ttl_seconds = 2, .parts = {Part::kTrainer, Part::kCurator}}));
   }
 
-  // Regular files that `part` has below `directory`.
-  std::vector<std::string> FilesOf(Part part, const std::string& directory) {
-    const auto files =
-        ListFilesRecursive(JoinPath(cluster_->data_dir(part), directory));
-    EXPECT_THAT(files, IsOk());
-    return files.value_or(std::vector<std::string>());
-  }
-
   // Runs `import` until a part of the upload is on the disk of `part` and no
   // more will come, kills `part` then, and starts it again.
   void KillInTheMiddleOf(const std::vector<std::string>& import, Part part,

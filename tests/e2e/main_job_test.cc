@@ -70,8 +70,8 @@ TEST_F(MainJobTest, CurateTuneEvaluateServeExport) {
   EXPECT_TRUE(after < before) << after << " against " << before;
 
   // The merged model is the adapter's equal up to its bf16 rounding.
-  ASSERT_THAT(cluster_->CliJson(
-                  {"model", "export", "tuned", "--merged", Scratch("merged")}),
+  ASSERT_THAT(cluster_->CliJson({"model", "export", "tuned", "--format",
+                                 "merged", "--output", Scratch("merged")}),
               IsOk());
   ASSERT_THAT(
       cluster_->CliJson({"model", "import", "merged", Scratch("merged")}),
@@ -106,45 +106,36 @@ TEST_F(MainJobTest, CurateTuneEvaluateServeExport) {
   EXPECT_GE(exported["files"], 4);
 }
 
-TEST_F(MainJobTest, ErrorsNameTheirCause) {
-  ASSERT_NO_FATAL_FAILURE(StartWithData());
-  const auto expect = [this](const std::vector<std::string>& arguments,
-                             int exit_code, const std::string& text) {
-    ASSERT_OK_AND_ASSIGN(const auto result, cluster_->Cli(arguments));
-    EXPECT_EQ(result.exit_code, exit_code) << result.err;
-    EXPECT_THAT(result.err, HasSubstr(text));
-  };
-  expect({"generate", "--model", "nobody", "--prompt", "x"}, 3, "nobody");
-  expect({"generate", "--model", "tiny", "--prompt", std::string(2000, 'x')}, 2,
-         "64");
-  expect({"generate", "--model", "tiny", "--prompt", "x", "--cache", "h2o",
-          "--cache-budget-tokens", "0", "--max-tokens", "8"},
-         2, "budget");
-  expect({"train", "show", "job-000000000000"}, 3, "job-000000000000");
-  expect({"train", "submit", "--model", "tiny", "--dataset", "nothing",
-          "--output", "o", "--steps", "1"},
-         3, "nothing");
-  expect({"train", "submit", "--model", "tiny", "--dataset", "set", "--output",
-          "o", "--steps", "0"},
-         2, "steps");
-  ASSERT_THAT(WriteFileAtomic(Scratch("bad.jsonl"),
-                              "{\"instruction\": \"a\", \"output\": \"b\"}\n"
-                              "{broken\n"),
-              IsOk());
-  expect({"dataset", "import", "bad", Scratch("bad.jsonl")}, 2, "bad.jsonl");
-  ASSERT_OK_AND_ASSIGN(const auto names, cluster_->CliJson({"train", "list"}));
-  EXPECT_EQ(names["jobs"].size(), 0u);
-}
-
 TEST_F(MainJobTest, TwoWorkersRunEachJobOnce) {
-  ASSERT_NO_FATAL_FAILURE(StartWithData());
+  constexpr int64_t kSteps = 300;
+  const auto steps = [](const std::string& metrics_address) {
+    return MetricAt(metrics_address,
+                    "sinklora_worker_step_duration_seconds_count")
+        .value_or(-1);
+  };
+  ASSERT_NO_FATAL_FAILURE(StartWithData(
+      {.lease_ttl_seconds = 300,
+       .parts = {Part::kTrainer, Part::kCurator, Part::kWorker}}));
+  const std::string first_worker = cluster_->metrics_address(Part::kWorker);
+  // The first worker stands still in the middle of its job, and so the other
+  // one must do the second.
+  ASSERT_OK_AND_ASSIGN(const std::string one, Submit("one", kSteps, 0));
+  ASSERT_TRUE(
+      WaitUntil(kPatienceSeconds, [&] { return steps(first_worker) > 0; }));
+  cluster_->process(Part::kWorker)->Signal(SIGSTOP);
   ASSERT_THAT(cluster_->StartSecondWorker(), IsOk());
-  ASSERT_OK_AND_ASSIGN(const std::string one, Submit("one", 20, 0));
-  ASSERT_OK_AND_ASSIGN(const std::string two, Submit("two", 20, 0));
-  for (const std::string& name : {one, two}) {
-    ASSERT_OK_AND_ASSIGN(const auto job, WaitForSuccess(name));
-    EXPECT_EQ(job["attempt"], 1) << job.dump();
-  }
+  const std::string second_worker = cluster_->second_worker_metrics_address();
+  ASSERT_OK_AND_ASSIGN(const std::string two, Submit("two", kSteps, 0));
+  ASSERT_OK_AND_ASSIGN(const auto second_job, WaitForSuccess(two));
+  EXPECT_EQ(second_job["attempt"], 1) << second_job.dump();
+  ASSERT_OK_AND_ASSIGN(const auto waiting, Job(one));
+  EXPECT_EQ(waiting["state"], "JOB_STATE_RUNNING") << "ended before the stop";
+  cluster_->process(Part::kWorker)->Signal(SIGCONT);
+  ASSERT_OK_AND_ASSIGN(const auto first_job, WaitForSuccess(one));
+  EXPECT_EQ(first_job["attempt"], 1) << first_job.dump();
+  // Each did one job, every step of it once.
+  EXPECT_EQ(steps(first_worker), kSteps);
+  EXPECT_EQ(steps(second_worker), kSteps);
   // The same spec and seed, so the same bytes.
   ASSERT_OK_AND_ASSIGN(const auto first, Export("one"));
   ASSERT_OK_AND_ASSIGN(const auto second, Export("two"));

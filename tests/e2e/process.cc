@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <thread>
@@ -24,6 +25,11 @@ namespace sinklora::testing {
 namespace {
 
 constexpr auto kPollInterval = std::chrono::milliseconds(10);
+
+// Below Linux's ephemeral ports: none that a connection or a server with port 0
+// is given while the test hands it to a server of its own.
+constexpr int kFirstPort = 20000;
+constexpr int kLastPort = 32768;
 
 // The test's environment with changes, as execve wants it.
 std::vector<std::string> Environment(
@@ -76,17 +82,25 @@ absl::StatusOr<std::string> ProgramPath(const std::string& name) {
 }
 
 absl::StatusOr<int> FreePort() {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof(address);
-  auto* generic = reinterpret_cast<sockaddr*>(&address);
-  const bool found = fd >= 0 && bind(fd, generic, size) == 0 &&
-                     getsockname(fd, generic, &size) == 0;
-  if (fd >= 0) close(fd);
-  if (!found) return absl::InternalError("no free port");
-  return ntohs(address.sin_port);
+  // From the process id on, so that tests that run side by side, of which each
+  // takes a few, do not try the same ones.
+  static std::atomic<uint32_t> tried{0};
+  const auto first = static_cast<uint32_t>(getpid()) * 31;
+  for (int i = 0; i < kLastPort - kFirstPort; ++i) {
+    const int port = kFirstPort + static_cast<int>((first + tried++) %
+                                                   (kLastPort - kFirstPort));
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return absl::InternalError("no socket");
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    const bool free =
+        bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
+    close(fd);
+    if (free) return port;
+  }
+  return absl::InternalError("no free port");
 }
 
 absl::StatusOr<std::unique_ptr<Process>> Process::Start(

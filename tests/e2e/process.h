@@ -28,7 +28,8 @@ bool WaitUntil(double seconds, const std::function<bool()>& done);
 // or does not have it.
 absl::StatusOr<std::string> ProgramPath(const std::string& name);
 
-// A port of 127.0.0.1 that nobody listens on now.
+// A port of 127.0.0.1 that nobody listens on now, outside the range from which
+// the system gives ports away, and another one at each call.
 absl::StatusOr<int> FreePort();
 
 class Process {

@@ -1,16 +1,19 @@
 // The house rules that no compiler checks: which folder may include which,
-// where gRPC headers may appear, and that every source says under what licence
-// it is.
+// where gRPC headers may appear, that every source says under what licence it
+// is and that no text was left unfinished.
 //
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <regex>
 #include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -174,6 +177,61 @@ TEST_F(LayoutTest, HeadersAreGuardedByTheirPath) {
     guard += '_';
     EXPECT_NE(source.text.find("#ifndef " + guard), std::string::npos)
         << source.path << " should use the guard " << guard;
+  }
+}
+
+// The first NAME between two pairs of at signs in `text`; empty when there is
+// none.
+std::string FirstPlaceholder(const std::string& text) {
+  if (text.find("@@") == std::string::npos) return "";
+  static const std::regex placeholder("@@[A-Z][A-Z0-9_]*@@");
+  std::smatch match;
+  return std::regex_search(text, match, placeholder) ? match.str() : "";
+}
+
+// Every file that git tracks, relative to the root.
+std::vector<std::string> TrackedFiles() {
+  // The tests may run as another user than the one who cloned.
+  const std::string command =
+      "git -c safe.directory='*' -C '" + Root() + "' ls-files -z";
+  std::vector<std::string> files;
+  FILE* pipe = popen(command.c_str(), "r");
+  if (pipe == nullptr) return files;
+  std::string file;
+  for (int c = std::fgetc(pipe); c != EOF; c = std::fgetc(pipe)) {
+    if (c != '\0') {
+      file += static_cast<char>(c);
+      continue;
+    }
+    files.push_back(file);
+    file.clear();
+  }
+  if (pclose(pipe) != 0) files.clear();
+  return files;
+}
+
+TEST_F(LayoutTest, NoTextHasAnUnfilledPlaceholder) {
+  // In two halves, or this file had one.
+  ASSERT_EQ(FirstPlaceholder("see @@"
+                             "TABLE_2@@ below"),
+            "@@"
+            "TABLE_2@@");
+  ASSERT_EQ(FirstPlaceholder("@@ -1,2 +3,4 @@ void F() @@ x@@y.z"), "");
+  if (!fs::exists(fs::path(Root()) / ".git")) {
+    GTEST_SKIP() << Root() << " is not a clone: what is tracked is not known";
+  }
+  const std::vector<std::string> files = TrackedFiles();
+  ASSERT_GT(files.size(), sources_.size()) << "git ls-files does not work";
+  for (const std::string& file : files) {
+    std::ifstream in(fs::path(Root()) / file, std::ios::binary);
+    const std::string text{std::istreambuf_iterator<char>(in), {}};
+    if (text.find('\0') != std::string::npos) continue;  // not text
+    std::istringstream lines(text);
+    int number = 0;
+    for (std::string line; std::getline(lines, line);) {
+      ++number;
+      EXPECT_EQ(FirstPlaceholder(line), "") << file << ":" << number;
+    }
   }
 }
 

@@ -5,7 +5,9 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../../deploy/common.sh"
 
 # exports: transformers and PEFT load our exports and give our logits.
-SECTIONS=(exports)
+# safetensors: the library reads our files, and refuses what we refuse.
+# gguf: gguf-py reads our GGUF files; llama.cpp, where it is installed, runs them to our logits.
+SECTIONS=(exports safetensors gguf)
 
 usage() {
   cat <<TXT
@@ -53,6 +55,20 @@ tool() { printf '%s/build/%s/tests/%s' "$SOURCE_DIR" "$preset" "$1"; }
 run_exports() {
   build "$preset" parity_tool
   "$PYTHON" "$PARITY_DIR/check_exports.py" --tool "$(tool parity_tool)" --work "$WORK_DIR/exports"
+}
+
+run_safetensors() {
+  build "$preset" safetensors_tool
+  "$PYTHON" "$PARITY_DIR/check_safetensors.py" --tool "$(tool safetensors_tool)" --work "$WORK_DIR/safetensors"
+}
+
+# llama.cpp itself is run when the environment has the package llama-cpp-python, which takes long to build, and its
+# converter when LLAMA_CPP_DIR names a checkout.
+run_gguf() {
+  build "$preset" gguf_tool
+  "$PYTHON" "$PARITY_DIR/check_gguf.py" --tool "$(tool gguf_tool)" --work "$WORK_DIR/gguf" \
+    ${LLAMA_CPP_DIR:+--llama-cpp "$LLAMA_CPP_DIR"} --shared "${SINKLORA_SHARED_DIR:-$SOURCE_DIR/../shared}/tokenizers" \
+    "$SOURCE_DIR/deploy/sample_model/model" "$SOURCE_DIR"/tests/common/gguf/testdata/*/
 }
 
 if [ "$install" = yes ]; then

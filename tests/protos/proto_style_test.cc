@@ -197,11 +197,53 @@ TEST_F(ProtoStyleTest, RpcsHaveTheirOwnRequestAndResponse) {
   EXPECT_GT(user.size(), 40u);
 }
 
+// What only answers hold, nobody can set; its fields say so. The answers
+// themselves go without saying.
+TEST_F(ProtoStyleTest, WhatNoRequestHoldsIsOutputOnly) {
+  std::set<const MessageDescriptor*> in_requests;
+  std::set<const MessageDescriptor*> in_responses;
+  const std::function<void(const MessageDescriptor*,
+                           std::set<const MessageDescriptor*>*)>
+      collect = [&](const MessageDescriptor* message,
+                    std::set<const MessageDescriptor*>* seen) {
+        if (!IsOurs(message->file()->name())) return;
+        if (!seen->insert(message).second) return;
+        for (int i = 0; i < message->field_count(); ++i) {
+          const MessageDescriptor* type = message->field(i)->message_type();
+          if (type != nullptr) collect(type, seen);
+        }
+      };
+  std::set<const MessageDescriptor*> responses;
+  ForEachService([&](const ServiceDescriptor* service) {
+    for (int i = 0; i < service->method_count(); ++i) {
+      collect(service->method(i)->input_type(), &in_requests);
+      collect(service->method(i)->output_type(), &in_responses);
+      responses.insert(service->method(i)->output_type());
+    }
+  });
+  int fields = 0;
+  for (const MessageDescriptor* message : in_responses) {
+    if (in_requests.count(message) > 0 || responses.count(message) > 0) {
+      continue;
+    }
+    if (message->options().map_entry()) continue;
+    for (int i = 0; i < message->field_count(); ++i) {
+      SourceLocation location;
+      ASSERT_TRUE(message->field(i)->GetSourceLocation(&location));
+      EXPECT_EQ(location.leading_comments.rfind(" Output only.", 0), 0u)
+          << message->field(i)->full_name() << ":" << location.leading_comments;
+      ++fields;
+    }
+  }
+  EXPECT_GT(fields, 80);
+}
+
 TEST_F(ProtoStyleTest, MutatingRpcsCarryARequestId) {
   const std::set<std::string> mutating = {
-      "ImportModel",       "DeleteModel",       "ImportAdapter",
-      "DeleteAdapter",     "ImportSource",      "Curate",
-      "CreateTrainingJob", "CancelTrainingJob", "DeleteTrainingJob"};
+      "ImportModel",       "ImportModelFromPath",   "DeleteModel",
+      "ImportAdapter",     "ImportAdapterFromPath", "DeleteAdapter",
+      "MergeAdapter",      "ImportSource",          "Curate",
+      "CreateTrainingJob", "CancelTrainingJob",     "DeleteTrainingJob"};
   std::set<std::string> seen;
   ForEachService([&](const ServiceDescriptor* service) {
     for (int i = 0; i < service->method_count(); ++i) {

@@ -15,6 +15,22 @@ void FaultyStore::Heal() {
   failing_write_ = 0;
 }
 
+void FaultyStore::HoldWrite() {
+  MutexLock lock(&mutex_);
+  hold_ = Hold::kNext;
+}
+
+void FaultyStore::WaitUntilHeld() {
+  MutexLock lock(&mutex_);
+  while (hold_ != Hold::kNow) changed_.Wait(&mutex_);
+}
+
+void FaultyStore::ReleaseWrite() {
+  MutexLock lock(&mutex_);
+  hold_ = Hold::kNo;
+  changed_.NotifyAll();
+}
+
 int64_t FaultyStore::writes() const {
   MutexLock lock(&mutex_);
   return writes_;
@@ -28,6 +44,11 @@ absl::Status FaultyStore::Write(const WriteBatch& batch) {
   {
     MutexLock lock(&mutex_);
     ++writes_;
+    if (hold_ == Hold::kNext) {
+      hold_ = Hold::kNow;
+      changed_.NotifyAll();
+      while (hold_ == Hold::kNow) changed_.Wait(&mutex_);
+    }
     const bool armed = failing_write_ > 0;
     if (armed &&
         (writes_ == failing_write_ || (sticky_ && writes_ > failing_write_))) {

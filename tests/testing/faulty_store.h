@@ -28,6 +28,10 @@ class FaultyStore final : public Store {
       bool sticky = false);
   // Writes work again.
   void Heal();
+  // The next Write() waits until ReleaseWrite().
+  void HoldWrite();
+  void WaitUntilHeld();
+  void ReleaseWrite();
   // Write() calls so far, the failed ones included.
   int64_t writes() const;
 
@@ -43,6 +47,9 @@ class FaultyStore final : public Store {
   int64_t failing_write_ ABSL_GUARDED_BY(mutex_) = 0;  // 0: none
   bool sticky_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
+  enum class Hold { kNo, kNext, kNow };
+  Hold hold_ ABSL_GUARDED_BY(mutex_) = Hold::kNo;
+  CondVar changed_;
 };
 
 }  // namespace sinklora::testing

@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <list>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -12,17 +11,14 @@
 #include "common/base/files.h"
 #include "common/base/hash.h"
 #include "common/base/status.h"
+#include "common/weights/checkpoint_manifest.h"
 #include "common/weights/safetensors.h"
+#include "common/weights/safetensors_writer.h"
 
 namespace sinklora::internal {
 namespace {
 
 using nlohmann::json;
-
-constexpr char kStateFile[] = "state.safetensors";
-constexpr char kManifestFile[] = "manifest.json";
-constexpr char kFormat[] = "sinklora-training-checkpoint";
-constexpr int64_t kFormatVersion = 1;
 
 absl::Status Damaged(const std::string& path, const std::string& defect) {
   return absl::DataLossError(fmt::format("{}: {}", path, defect));
@@ -63,38 +59,17 @@ std::vector<std::pair<const char*, const DeviceTensor*>> Parts(
   return {{"", &t.master}, {".adam_m", &t.m}, {".adam_v", &t.v}};
 }
 
-absl::StatusOr<json> ReadManifest(const std::string& path) {
-  SL_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
-  json manifest = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  const bool sound =
-      manifest.is_object() && manifest.value("format", json()) == kFormat &&
-      manifest.value("step", json()).is_number_integer() &&
-      manifest.value("options", json()).is_object() &&
-      manifest.value("state_size_bytes", json()).is_number_integer() &&
-      manifest.value("state_sha256", json()).is_string();
-  if (!sound) {
-    return Damaged(path, fmt::format("is not a manifest of {}", kFormat));
-  }
-  if (manifest.value("version", json()) != kFormatVersion) {
-    return absl::FailedPreconditionError(
-        fmt::format("{}: version is {}, must be {}", path,
-                    manifest.value("version", json()).dump(), kFormatVersion));
-  }
-  return manifest;
-}
-
-absl::Status CheckStateFile(const json& manifest, const std::string& path) {
+absl::Status CheckCheckpointStateFile(const CheckpointManifest& manifest,
+                                      const std::string& path) {
   SL_ASSIGN_OR_RETURN(const int64_t size, FileSize(path));
-  const int64_t wanted_size = manifest["state_size_bytes"].get<int64_t>();
-  if (size != wanted_size) {
-    return Damaged(
-        path, fmt::format("has {} bytes, must have {}", size, wanted_size));
+  if (size != manifest.state_size_bytes) {
+    return Damaged(path, fmt::format("has {} bytes, must have {}", size,
+                                     manifest.state_size_bytes));
   }
   SL_ASSIGN_OR_RETURN(const std::string digest, Sha256OfFile(path));
-  const auto wanted = manifest["state_sha256"].get<std::string>();
-  if (digest == wanted) return absl::OkStatus();
-  return Damaged(path,
-                 fmt::format("SHA-256 is {}, must be {}", digest, wanted));
+  if (digest == manifest.state_sha256) return absl::OkStatus();
+  return Damaged(path, fmt::format("SHA-256 is {}, must be {}", digest,
+                                   manifest.state_sha256));
 }
 
 absl::StatusOr<StoredTensor> FindState(const SafetensorsFile& file,
@@ -110,6 +85,29 @@ absl::StatusOr<StoredTensor> FindState(const SafetensorsFile& file,
                    fmt::format("tensor {} has the wrong dtype or shape", name));
   }
   return it->second;
+}
+
+// One tensor at a time: the state may not fit in memory a second time.
+absl::Status WriteState(kernels::Backend* backend,
+                        const TrainableSet& trainables,
+                        const std::string& path) {
+  std::map<std::string, const DeviceTensor*> by_name;
+  std::vector<TensorSpec> specs;
+  for (const Trainable& t : trainables.tensors()) {
+    for (const auto& [suffix, tensor] : Parts(t)) {
+      by_name[t.spec.name + suffix] = tensor;
+      specs.push_back({t.spec.name + suffix, FileDType::kF32, t.spec.shape});
+    }
+  }
+  SL_ASSIGN_OR_RETURN(const auto writer,
+                      SafetensorsWriter::Create(path, std::move(specs), {}));
+  for (const TensorSpec& spec : writer->tensors()) {
+    SL_ASSIGN_OR_RETURN(const std::vector<float> values,
+                        Download(backend, by_name.at(spec.name)->view()));
+    const TensorBytes bytes(values.data(), spec.shape, spec.dtype);
+    SL_RETURN_IF_ERROR(writer->Append(spec.name, bytes.view().bytes));
+  }
+  return writer->Finish();
 }
 
 }  // namespace
@@ -134,43 +132,27 @@ absl::Status WriteCheckpoint(kernels::Backend* backend,
                              const std::string& options_json,
                              const std::string& directory) {
   SL_RETURN_IF_ERROR(MakeDirs(directory));
-  std::list<TensorBytes> bytes;  // stable addresses for the views
-  std::map<std::string, StoredTensor> state;
-  for (const Trainable& t : trainables.tensors()) {
-    for (const auto& [suffix, tensor] : Parts(t)) {
-      SL_ASSIGN_OR_RETURN(const std::vector<float> values,
-                          Download(backend, tensor->view()));
-      bytes.emplace_back(values.data(), t.spec.shape, FileDType::kF32);
-      state[t.spec.name + suffix] = bytes.back().view();
-    }
-  }
-  const std::string state_path = JoinPath(directory, kStateFile);
-  SL_RETURN_IF_ERROR(WriteSafetensors(state_path, state, {}));
+  const std::string state_path = JoinPath(directory, kCheckpointStateFile);
+  SL_RETURN_IF_ERROR(WriteState(backend, trainables, state_path));
   SL_ASSIGN_OR_RETURN(const int64_t size, FileSize(state_path));
   SL_ASSIGN_OR_RETURN(const std::string digest, Sha256OfFile(state_path));
-  const json manifest = {{"format", kFormat},
-                         {"version", kFormatVersion},
-                         {"step", step},
-                         {"options", json::parse(options_json, nullptr, false)},
-                         {"state_size_bytes", size},
-                         {"state_sha256", digest}};
-  return WriteFileAtomic(JoinPath(directory, kManifestFile),
-                         manifest.dump(2) + "\n");
+  return WriteCheckpointManifest(directory, {step, options_json, size, digest});
 }
 
 absl::StatusOr<int64_t> ReadCheckpoint(kernels::Backend* backend,
                                        const std::string& options_json,
                                        const std::string& directory,
                                        TrainableSet* trainables) {
-  const std::string manifest_path = JoinPath(directory, kManifestFile);
-  SL_ASSIGN_OR_RETURN(const json manifest, ReadManifest(manifest_path));
-  if (manifest["options"].dump() != options_json) {
+  SL_ASSIGN_OR_RETURN(const CheckpointManifest manifest,
+                      ReadCheckpointManifest(directory));
+  if (manifest.options_json != options_json) {
     return absl::FailedPreconditionError(
         fmt::format("{}: options are {}, must be those of this run, {}",
-                    manifest_path, manifest["options"].dump(), options_json));
+                    JoinPath(directory, kCheckpointManifestFile),
+                    manifest.options_json, options_json));
   }
-  const std::string state_path = JoinPath(directory, kStateFile);
-  SL_RETURN_IF_ERROR(CheckStateFile(manifest, state_path));
+  const std::string state_path = JoinPath(directory, kCheckpointStateFile);
+  SL_RETURN_IF_ERROR(CheckCheckpointStateFile(manifest, state_path));
   SL_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(state_path));
   std::vector<std::pair<StoredTensor, const DeviceTensor*>> copies;
   for (const Trainable& t : trainables->tensors()) {
@@ -187,7 +169,7 @@ absl::StatusOr<int64_t> ReadCheckpoint(kernels::Backend* backend,
                               static_cast<int64_t>(stored.bytes.size())));
   }
   SL_RETURN_IF_ERROR(trainables->RefreshProducts());
-  return manifest["step"].get<int64_t>();
+  return manifest.step;
 }
 
 }  // namespace sinklora::internal

@@ -31,6 +31,12 @@ bool GoesBefore(const EvictionRule& rule, const CacheHead& head, int64_t latest,
 
 }  // namespace
 
+double ScoreTolerance(double grown, double sum_after) {
+  constexpr double kRelative = 1e-3;
+  constexpr double kHalfUlp = 1.0 / (1 << 24);
+  return kRelative * grown + kHalfUlp * grown * sum_after;
+}
+
 int64_t ChooseVictim(const EvictionRule& rule, const CacheHead& head,
                      int64_t latest) {
   int64_t victim = -1;

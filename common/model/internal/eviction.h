@@ -29,6 +29,12 @@ struct CacheHead {
   std::span<const float> scores;
 };
 
+// How far the sum of a head's scores may be from `grown` after it grew by that
+// many queries and is `sum_after`. Every probability is added to an f32 score
+// and may lose half a unit in its last place; beside a score of 100,000 that is
+// more than 1e-3 of one query.
+double ScoreTolerance(double grown, double sum_after);
+
 // The slot to evict when `latest` is the newest position; -1 when every token
 // is protected.
 int64_t ChooseVictim(const EvictionRule& rule, const CacheHead& head,

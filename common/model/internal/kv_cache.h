@@ -63,6 +63,8 @@ class KvCache {
   absl::Status EndPrefill();
 
   CacheUsage usage() const;
+  // See Sequence::retained_attention_ratio.
+  double RetainedAttentionRatio() const;
   std::vector<int32_t> KeptPositions(int64_t layer, int64_t kv_head) const;
   // H2O scores of the kept positions, in the order of KeptPositions. For tests
   // and diagnosis.

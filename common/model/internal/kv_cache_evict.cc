@@ -33,14 +33,6 @@ absl::Status InvariantError(int64_t layer, int64_t kv_head, double grown,
         {"kv_head", fmt::format("{}", kv_head)}}});
 }
 
-// Every probability is added to an f32 score and may lose half a unit in its
-// last place; beside a score of 100,000 that is more than 1e-3 of one query.
-double Tolerance(double wanted, double sum_after) {
-  constexpr double kRelative = 1e-3;
-  constexpr double kHalfUlp = 1.0 / (1 << 24);
-  return kRelative * wanted + kHalfUlp * wanted * sum_after;
-}
-
 void* Element(const TensorView& view, int64_t index) {
   return static_cast<char*>(view.data) + index * 4;
 }
@@ -72,11 +64,24 @@ absl::Status KvCache::AddScores(int64_t layer_index,
     const double after = Sum(Head(layer, h).scores);
     const double grown = after - before[h];
     // Negated, so that NaN fails.
-    if (!(std::abs(grown - wanted) <= Tolerance(wanted, after))) {
+    if (!(std::abs(grown - wanted) <= ScoreTolerance(wanted, after))) {
       return InvariantError(layer_index, h, grown, wanted);
     }
   }
   return absl::OkStatus();
+}
+
+double KvCache::RetainedAttentionRatio() const {
+  if (!has_scores() || seen_tokens_ == 0) return 1;
+  double retained = 0;
+  for (const Layer& layer : layers_) {
+    for (int64_t h = 0; h < kv_heads_; ++h)
+      retained += Sum(Head(layer, h).scores);
+  }
+  // Every query of every head pays 1 in all (AddScores checks it).
+  const auto paid = static_cast<double>(static_cast<int64_t>(layers_.size()) *
+                                        num_heads_ * seen_tokens_);
+  return std::min(1.0, retained / paid);
 }
 
 absl::Status KvCache::EvictOne(int64_t layer_index) {

@@ -42,8 +42,8 @@ absl::Status LayerRunner::Init() {
   const bool has_factor = adapter_ != nullptr && adapter_->context_tokens > 0;
   const double factor =
       has_factor ? adapter_->rope_factor : config().rope_factor;
-  SL_ASSIGN_OR_RETURN(
-      rope_, RopeTable::Create(backend_, config(), factor, {&tokens_, 1}));
+  SL_ASSIGN_OR_RETURN(rope_, RopeTable::Create(backend_, config(), factor,
+                                               std::span(&tokens_, 1)));
   std::vector<int32_t> positions(static_cast<size_t>(tokens_));
   std::iota(positions.begin(), positions.end(), 0);
   SL_ASSIGN_OR_RETURN(positions_,
@@ -107,11 +107,12 @@ absl::StatusOr<std::vector<float>> LayerRunner::Embed(
 
 absl::Status LayerRunner::LoadLayer(int64_t layer) {
   SL_RETURN_IF_ERROR(Load(LayerTensor(layer, "")));
-  const BaseTensorFinder base = [this](const std::string& name) {
-    return ConstTensorView(tensors_[name].view());
-  };
-  layer_ = BindLayer(config(), adapter_weights_.Bind(base), layer);
-  window_ = config().window(layer);
+  layer_index_ = layer;
+  layer_ = BindLayer(config(),
+                     adapter_weights_.Bind([this](const std::string& name) {
+                       return ConstTensorView(tensors_[name].view());
+                     }),
+                     layer);
   return absl::OkStatus();
 }
 
@@ -138,7 +139,7 @@ absl::StatusOr<std::vector<float>> LayerRunner::RunLayer(
                                            {tokens_, config().hidden_size}));
   kernels::AttentionPattern pattern;
   pattern.segments = {{0, tokens_, tokens_}};
-  pattern.window = window_;
+  pattern.window = config().window(layer_index_);
   const Graph graph{backend_, &config(), &rope_};
   SL_RETURN_IF_ERROR(LayerForward(graph, layer_, pattern, x.view(),
                                   positions_.view(), lora, activations,

@@ -72,8 +72,8 @@ class LayerRunner {
   DeviceTensor positions_;
   std::map<std::string, DeviceTensor> tensors_;
   AdapterWeights adapter_weights_;
+  int64_t layer_index_ = 0;  // of the loaded one
   LayerWeights layer_;
-  int64_t window_ = 0;  // of the loaded layer
   Arena arena_;
 };
 

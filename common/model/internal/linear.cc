@@ -15,21 +15,19 @@ TensorView Narrow(const TensorView& scratch, int64_t tokens, int64_t rank) {
   return TensorView(scratch.data, scratch.dtype, {tokens, rank});
 }
 
-// out = (out + scale (x A^T) B^T) * row_scale.
+// out += scale (x A^T) B^T.
 absl::Status AddLora(kernels::Backend* backend, const LinearWeights& w,
                      const ConstTensorView& x, const LoraScratch& scratch,
                      const TensorView& out) {
   const TensorView down = Narrow(scratch.down, x.shape[0], w.rank());
   SL_RETURN_IF_KERNEL_ERROR(backend->MatMul(
       {.a = x, .b = w.lora_a, .out = down, .transpose_b = true}));
-  SL_RETURN_IF_KERNEL_ERROR(backend->MatMul({.a = down,
-                                             .b = w.lora_b,
-                                             .out = out,
-                                             .transpose_b = true,
-                                             .alpha = w.lora_scale,
-                                             .beta = 1.0f}));
-  if (w.row_scale.empty()) return absl::OkStatus();
-  return ToAbsl(backend->ScaleColumns({.x = out, .factors = w.row_scale}));
+  return ToAbsl(backend->MatMul({.a = down,
+                                 .b = w.lora_b,
+                                 .out = out,
+                                 .transpose_b = true,
+                                 .alpha = w.lora_scale,
+                                 .beta = 1.0f}));
 }
 
 }  // namespace
@@ -42,7 +40,11 @@ absl::Status LinearForward(kernels::Backend* backend, const LinearWeights& w,
   if (w.rank() > 0) {
     SL_RETURN_IF_ERROR(AddLora(backend, w, x, scratch, out));
   }
-  // Last: DoRA scales the rows of the matrix, not the bias.
+  // DoRA rescales the product, not the bias.
+  if (!w.row_scale.empty()) {
+    SL_RETURN_IF_KERNEL_ERROR(
+        backend->ScaleColumns({.x = out, .factors = w.row_scale}));
+  }
   if (w.bias.empty()) return absl::OkStatus();
   return ToAbsl(backend->BiasForward({.bias = w.bias, .out = out}));
 }

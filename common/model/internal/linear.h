@@ -20,8 +20,8 @@ struct LoraScratch {
   kernels::TensorView ddown;  // its gradient; empty when no backward follows
 };
 
-// out[tokens, out] = (x[tokens, in] W^T + scale (x A^T) B^T) * row_scale +
-// bias.
+// out[tokens, out] =
+//     (x[tokens, in] W^T + scale (x A^T) B^T) * row_scale + bias.
 absl::Status LinearForward(kernels::Backend* backend, const LinearWeights& w,
                            const kernels::ConstTensorView& x,
                            const LoraScratch& scratch,

@@ -20,8 +20,8 @@
 namespace sinklora::internal {
 
 // y = (x W^T + lora_scale * (x A^T) B^T) * diag(row_scale) + bias. An empty
-// gradient view means frozen; empty A and B mean no LoRA; an empty row_scale
-// means ones, an empty bias none.
+// gradient view means frozen; an empty bias none; empty A and B no LoRA; an
+// empty row_scale ones.
 struct LinearWeights {
   kernels::ConstTensorView weight;  // [out, in] f32 or bf16
   kernels::ConstTensorView bias;    // [out] f32

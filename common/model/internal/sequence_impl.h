@@ -28,6 +28,9 @@ class SequenceImpl : public Sequence {
   std::span<const float> logits() const override { return logits_; }
   int64_t position() const override { return position_; }
   CacheUsage usage() const override { return cache_.usage(); }
+  double retained_attention_ratio() const override {
+    return cache_.RetainedAttentionRatio();
+  }
   std::vector<int32_t> KeptPositions(int64_t layer,
                                      int64_t kv_head) const override {
     return cache_.KeptPositions(layer, kv_head);

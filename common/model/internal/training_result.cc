@@ -2,8 +2,8 @@
 // users get.
 //
 // SPDX-License-Identifier: Apache-2.0
-#include <list>
 #include <utility>
+#include <vector>
 
 #include "common/base/files.h"
 #include "common/base/status.h"
@@ -11,6 +11,7 @@
 #include "common/model/internal/training_run_impl.h"
 #include "common/weights/carried_files.h"
 #include "common/weights/peft_adapter.h"
+#include "common/weights/safetensors_writer.h"
 
 namespace sinklora::internal {
 namespace {
@@ -80,17 +81,22 @@ absl::Status TrainingRunImpl::WriteAdapter(const std::string& base_model_name,
 absl::Status TrainingRunImpl::WriteModel(const std::string& base_directory,
                                          const std::string& out_directory) {
   SL_RETURN_IF_ERROR(MakeDirs(out_directory));
-  std::list<TensorBytes> bytes;  // stable addresses for the views
-  std::map<std::string, StoredTensor> tensors;
+  // One tensor at a time: the weights may not fit in memory a second time.
+  std::vector<TensorSpec> specs;
   for (const Trainable& t : trainables_.tensors()) {
-    SL_ASSIGN_OR_RETURN(const std::vector<float> values,
-                        Download(backend_, t.master.view()));
-    bytes.emplace_back(values.data(), t.spec.shape, FileDType::kBF16);
-    tensors[t.spec.name] = bytes.back().view();
+    specs.push_back({t.spec.name, FileDType::kBF16, t.spec.shape});
   }
-  SL_RETURN_IF_ERROR(
-      WriteSafetensors(JoinPath(out_directory, "model.safetensors"), tensors,
-                       {{"format", "pt"}}));
+  SL_ASSIGN_OR_RETURN(const auto writer,
+                      ModelWeightsWriter::Create(
+                          out_directory, std::move(specs), {{"format", "pt"}}));
+  for (const TensorSpec& spec : writer->tensors()) {
+    SL_ASSIGN_OR_RETURN(
+        const std::vector<float> values,
+        Download(backend_, trainables_.Find(spec.name)->master.view()));
+    const TensorBytes bytes(values.data(), spec.shape, spec.dtype);
+    SL_RETURN_IF_ERROR(writer->Append(spec.name, bytes.view().bytes));
+  }
+  SL_RETURN_IF_ERROR(writer->Finish());
   SL_RETURN_IF_ERROR(CopyCarriedFiles(base_directory, out_directory));
   SL_ASSIGN_OR_RETURN(const std::string base_config,
                       ReadFile(JoinPath(base_directory, "config.json")));

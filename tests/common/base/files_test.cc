@@ -7,6 +7,7 @@
 
 #include <filesystem>
 
+#include "common/base/status.h"
 #include "tests/testing/matchers.h"
 
 namespace sinklora {
@@ -87,11 +88,41 @@ TEST_F(FilesTest, FullDiskIsResourceExhausted) {
   ASSERT_GE(fd, 0);
   ASSERT_EQ(dup2(full, fd), fd);
   close(full);
-  EXPECT_THAT(
-      writer->Append("x"),
-      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr(Path("f"))));
+  const absl::Status status = writer->Append("x");
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kResourceExhausted,
+                               HasSubstr(Path("f"))));
+  EXPECT_EQ(GetErrorDetail(status).reason, "DISK_FULL");
   writer.reset();
   EXPECT_THAT(Files(), IsEmpty());
+}
+
+TEST_F(FilesTest, AppendWriterKeepsWhatWasWritten) {
+  {
+    ASSERT_OK_AND_ASSIGN(auto writer, AppendWriter::Open(Path("part")));
+    EXPECT_EQ(writer->size_bytes(), 0);
+    ASSERT_OK(writer->Append("ab"));
+  }
+  ASSERT_OK_AND_ASSIGN(auto writer, AppendWriter::Open(Path("part")));
+  EXPECT_EQ(writer->size_bytes(), 2);
+  ASSERT_OK(writer->Append("cd"));
+  EXPECT_EQ(writer->size_bytes(), 4);
+  ASSERT_OK(writer->FinishAs(Path("whole")));
+  EXPECT_EQ(ReadFile(Path("whole")).value(), "abcd");
+  EXPECT_FALSE(FileExists(Path("part")));
+  EXPECT_THAT(AppendWriter::Open(Path("no/such/dir")),
+              StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST_F(FilesTest, MakeOnlyDirKeepsItsOwnAlone) {
+  ASSERT_OK_AND_ASSIGN(const std::string dir, MakeOnlyDir(Path("p"), "mine"));
+  EXPECT_EQ(dir, Path("p/mine"));
+  ASSERT_OK(WriteFileAtomic(Path("p/mine/f"), "kept"));
+  ASSERT_OK(MakeDirs(Path("p/other/deep")));
+  ASSERT_OK(WriteFileAtomic(Path("p/file"), "x"));
+  ASSERT_OK(MakeOnlyDir(Path("p"), "mine"));
+  EXPECT_EQ(ReadFile(Path("p/mine/f")).value(), "kept");
+  EXPECT_FALSE(FileExists(Path("p/other")));
+  EXPECT_FALSE(FileExists(Path("p/file")));
 }
 
 TEST_F(FilesTest, WriterIsInvisibleUntilFinish) {

@@ -185,6 +185,40 @@ TEST(SequenceTest, ScoresGrowByQueriesTimesGroup) {
   }
 }
 
+TEST(SequenceTest, RetainedAttentionIsWhatVictimsLeave) {
+  const Served served = Serve(SmallConfig(true), 1);
+  const auto ratio_of = [&](const ResolvedCache& cache) {
+    const auto sequence = NewSequence(served, cache, 60);
+    EXPECT_OK(sequence->Prefill({Tokens().data(), 40}, true));
+    for (int i = 40; i < 60; ++i) EXPECT_OK(sequence->Decode(Tokens()[i]));
+    return sequence->retained_attention_ratio();
+  };
+  EXPECT_EQ(ratio_of(FullCache()), 1);
+  EXPECT_EQ(ratio_of({CachePolicyKind::kSlidingWindow, 16, 16, 0, 0}), 1);
+  // Nothing evicted: all of it, but for rounding.
+  const double whole = ratio_of(H2oCache(500, 0, 500));
+  EXPECT_TRUE(whole <= 1 && whole > 1 - 1e-4) << whole;
+  // The less is kept, the less of it; heavy hitters hold more than a window.
+  const double heavy = ratio_of(H2oCache(4, 0, 12));
+  const double window = ratio_of(H2oCache(16, 0, 0));
+  const double small = ratio_of(H2oCache(2, 0, 2));
+  EXPECT_TRUE(heavy < whole && small < heavy && window < heavy)
+      << whole << " " << heavy << " " << window << " " << small;
+  EXPECT_GT(small, 0);
+  // From the scores themselves.
+  const auto sequence = NewSequence(served, H2oCache(4, 0, 12), 60);
+  ASSERT_OK(sequence->Prefill({Tokens().data(), 40}, true));
+  const auto& cache =
+      static_cast<internal::SequenceImpl*>(sequence.get())->cache();
+  double kept = 0;
+  for (int layer = 0; layer < 2; ++layer) {
+    for (int head = 0; head < 2; ++head) {
+      for (const float s : cache.KeptScores(layer, head)) kept += s;
+    }
+  }
+  EXPECT_DOUBLE_EQ(sequence->retained_attention_ratio(), kept / (2 * 4 * 40));
+}
+
 // A weight that turns into infinity must fail the request, not choose victims.
 TEST(SequenceTest, NonFiniteScoresFailTheRequest) {
   Served served = Serve(SmallConfig(true), 1);

@@ -357,6 +357,41 @@ TEST(TrainingRunTest, PlanPredictsThePeak) {
   }
 }
 
+// return_ratio 0 leaves all of the second half of the heads shifted, 1 none of
+// it: from the options to every bit of loss and gradients.
+TEST(TrainingRunTest, ReturnRatioZeroIsS2AndOneIsShort) {
+  const ModelOnDisk model = MakeModel(SmallConfig(true), 9);
+  const std::vector<TrainingExample> examples = {
+      RandomExample({40, 13}, 48, 51), RandomExample({53}, 48, 53)};
+  const auto gradients = [&](PatternKind pattern, double return_ratio) {
+    TrainingOptions options = SmallTrainingOptions();
+    options.full_parameter = true;
+    options.micro_batch_examples = 2;
+    options.attention.pattern = pattern;
+    options.attention.group_size_tokens = 8;
+    options.attention.return_ratio = return_ratio;
+    options.attention.sink_tokens = 0;
+    const auto backend = OpenTestBackend("cpu");
+    const auto run =
+        TrainingRunImpl::Create(backend.get(), *model.files, options);
+    EXPECT_OK(run);
+    const auto loss = (*run)->ComputeGradients(examples, nullptr);
+    EXPECT_OK(loss);
+    return std::pair(*loss, Gradients(backend.get(), **run));
+  };
+  const auto s2 = gradients(PatternKind::kS2, 0.5);
+  const auto plain = gradients(PatternKind::kShort, 0.5);
+  EXPECT_NE(s2, plain);
+  for (const PatternKind pattern :
+       {PatternKind::kSf, PatternKind::kSegmentReassemble}) {
+    EXPECT_EQ(gradients(pattern, 0), s2);
+    EXPECT_EQ(gradients(pattern, 1), plain);
+    const auto half = gradients(pattern, 0.5);
+    EXPECT_NE(half, s2);
+    EXPECT_NE(half, plain);
+  }
+}
+
 TEST(TrainingRunTest, InitialLoraMatricesAreAsInPeft) {
   const auto backend = OpenTestBackend("cpu");
   const ModelOnDisk model = MakeModel(SmallConfig(true), 1);

@@ -82,6 +82,59 @@ TEST_F(FileTransferTest, SenderErrors) {
               StatusIs(absl::StatusCode::kUnavailable, HasSubstr("f")));
 }
 
+TEST_F(FileTransferTest, SendsTheRestOfAFile) {
+  std::string content(2 * kFileChunkBytes + 5, '\0');
+  for (size_t i = 0; i < content.size(); ++i) {
+    content[i] = static_cast<char>(i * 31);
+  }
+  ASSERT_OK(WriteFileAtomic(JoinPath(from_->path(), "f"), content));
+  const auto size = static_cast<int64_t>(content.size());
+  for (const int64_t offset : {int64_t{0}, kFileChunkBytes + 3, size}) {
+    std::string rest;
+    std::string sha256;
+    ASSERT_OK(SendFileParts(
+        from_->path(), {{"f", offset, ""}},
+        [&](const common::v1::FileChunk& chunk) {
+          EXPECT_EQ(chunk.offset(), offset + static_cast<int64_t>(rest.size()));
+          rest += chunk.data();
+          sha256 = chunk.sha256();
+          return true;
+        }));
+    EXPECT_EQ(rest, content.substr(static_cast<size_t>(offset)));
+    EXPECT_EQ(sha256, Sha256Hex(content));  // of the whole file
+  }
+  const auto ignore = [](const common::v1::FileChunk&) { return true; };
+  for (const int64_t offset : {int64_t{-1}, size + 1}) {
+    const absl::Status status =
+        SendFileParts(from_->path(), {{"f", offset, ""}}, ignore);
+    EXPECT_THAT(status,
+                StatusIs(absl::StatusCode::kOutOfRange, HasSubstr("f")));
+    EXPECT_EQ(GetErrorDetail(status).reason, "OFFSET_OUT_OF_RANGE");
+  }
+}
+
+TEST_F(FileTransferTest, AFileThatHasRottedIsFoundOutByTheReceiver) {
+  ASSERT_OK(WriteFileAtomic(JoinPath(from_->path(), "f"), "rotten"));
+  FileReceiver receiver(to_->path(), kNoLimit);
+  absl::Status accepted;
+  ASSERT_OK(SendFileParts(from_->path(), {{"f", 0, Sha256Hex("fresh")}},
+                          [&](const common::v1::FileChunk& chunk) {
+                            accepted = receiver.Accept(chunk);
+                            return true;
+                          }));
+  EXPECT_THAT(accepted, StatusIs(absl::StatusCode::kDataLoss, HasSubstr("f")));
+}
+
+TEST_F(FileTransferTest, RefusesChunksOutOfOrder) {
+  FileReceiver receiver(to_->path(), kNoLimit);
+  ASSERT_OK(receiver.Accept(Chunk("f", "12", false)));
+  common::v1::FileChunk later = Chunk("f", "5", true);
+  later.set_offset(4);
+  EXPECT_THAT(receiver.Accept(later),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("at offset 4, the next one is at 2")));
+}
+
 TEST_F(FileTransferTest, RefusesUnsafePaths) {
   for (const char* path : {"../evil", "/etc/evil", "a/../../evil", ""}) {
     FileReceiver receiver(JoinPath(to_->path(), "root"), kNoLimit);

@@ -84,6 +84,7 @@ TEST_F(ProcessTest, AnnouncesItselfServesMetricsAndStopsOnASignal) {
                          HttpGet(std::stoi(match[2]), "/metrics"));
     EXPECT_THAT(metrics, HasSubstr("sinklora_test_up 1\n"));
     child.Signal(SIGPIPE);
+    child.Signal(SIGXFSZ);
     child.Signal(number);
     EXPECT_EQ(child.ExitCode(), 0);
   }

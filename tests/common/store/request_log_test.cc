@@ -3,6 +3,7 @@
 
 #include "common/base/files.h"
 #include "common/base/status.h"
+#include "tests/testing/fake_clock.h"
 #include "tests/testing/faulty_store.h"
 #include "tests/testing/matchers.h"
 
@@ -19,11 +20,21 @@ class RequestLogTest : public ::testing::Test {
     ASSERT_OK_AND_ASSIGN(store_, OpenRocksStore(temp_->path()));
   }
   std::unique_ptr<TempDir> temp_;
+  void RecordOne(const std::string& id) {
+    RequestLog log(store_.get(), &clock_);
+    WriteBatch batch;
+    log.Record("Create", id, "fp", "r", &batch);
+    ASSERT_OK(store_->Write(batch));
+  }
+  // Rows of any kind.
+  size_t Rows() { return store_->Scan("", "", 1000).value().size(); }
+
+  testing::FakeClock clock_;
   std::unique_ptr<Store> store_;
 };
 
 TEST_F(RequestLogTest, AnswersARepeatedRequestFromTheRecord) {
-  RequestLog log(store_.get());
+  RequestLog log(store_.get(), &clock_);
   EXPECT_EQ(log.Find("Create", "id", "fp").value(), std::nullopt);
   const std::string response("line\n\0binary", 12);
   WriteBatch batch;
@@ -37,7 +48,7 @@ TEST_F(RequestLogTest, AnswersARepeatedRequestFromTheRecord) {
 }
 
 TEST_F(RequestLogTest, EmptyResponseIsARecordToo) {
-  RequestLog log(store_.get());
+  RequestLog log(store_.get(), &clock_);
   WriteBatch batch;
   log.Record("Delete", "id", "fp", "", &batch);
   ASSERT_OK(store_->Write(batch));
@@ -45,7 +56,7 @@ TEST_F(RequestLogTest, EmptyResponseIsARecordToo) {
 }
 
 TEST_F(RequestLogTest, RefusesAnIdUsedForSomethingElse) {
-  RequestLog log(store_.get());
+  RequestLog log(store_.get(), &clock_);
   WriteBatch batch;
   log.Record("Create", "id", "fp", "r", &batch);
   ASSERT_OK(store_->Write(batch));
@@ -58,7 +69,7 @@ TEST_F(RequestLogTest, RefusesAnIdUsedForSomethingElse) {
 }
 
 TEST_F(RequestLogTest, RefusesBadIds) {
-  RequestLog log(store_.get());
+  RequestLog log(store_.get(), &clock_);
   EXPECT_THAT(log.Find("Create", "", "fp"),
               StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_OK(log.Find("Create", std::string(64, 'x'), "fp"));
@@ -68,7 +79,7 @@ TEST_F(RequestLogTest, RefusesBadIds) {
 
 TEST_F(RequestLogTest, FailedWriteRecordsNeitherEffectNorResponse) {
   testing::FaultyStore faulty(store_.get());
-  RequestLog log(&faulty);
+  RequestLog log(&faulty, &clock_);
   WriteBatch batch;
   batch.Put("effect", "done");
   log.Record("Create", "id", "fp", "r", &batch);
@@ -78,6 +89,33 @@ TEST_F(RequestLogTest, FailedWriteRecordsNeitherEffectNorResponse) {
   EXPECT_THAT(faulty.Get("effect"), StatusIs(absl::StatusCode::kNotFound));
   ASSERT_OK(faulty.Write(batch));
   EXPECT_EQ(log.Find("Create", "id", "fp").value(), "r");
+}
+
+TEST_F(RequestLogTest, RemembersForAWeekAndNotForEver) {
+  constexpr double kDaySeconds = 24 * 3600;
+  RequestLog log(store_.get(), &clock_);
+  for (const char* id : {"a", "b", "c", "d", "e", "f"}) RecordOne(id);
+  const size_t rows = Rows();
+  clock_.AdvanceSeconds(kRequestRetentionDays * kDaySeconds);
+  RecordOne("g");  // the others are a week old, not older
+  EXPECT_EQ(log.Find("Create", "a", "fp").value(), "r");
+  clock_.AdvanceSeconds(1);
+  RecordOne("h");  // takes four
+  EXPECT_EQ(log.Find("Create", "a", "fp").value(), std::nullopt);
+  EXPECT_EQ(log.Find("Create", "e", "fp").value(), "r");
+  RecordOne("i");  // takes the last two
+  EXPECT_EQ(log.Find("Create", "f", "fp").value(), std::nullopt);
+  EXPECT_EQ(log.Find("Create", "g", "fp").value(), "r");
+  EXPECT_EQ(Rows(), rows / 2);  // g, h, i
+  // However many there are, what is kept is a week's.
+  for (int day = 0; day < 30; ++day) {
+    clock_.AdvanceSeconds(kDaySeconds);
+    RecordOne(std::to_string(day));
+  }
+  EXPECT_LE(Rows(), 2u * (kRequestRetentionDays + 2));
+  // An id that was forgotten is a new one.
+  RecordOne("a");
+  EXPECT_EQ(log.Find("Create", "a", "fp").value(), "r");
 }
 
 }  // namespace

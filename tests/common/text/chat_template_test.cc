@@ -40,7 +40,8 @@ std::string RenderChat(ChatTemplate chat_template,
                        std::vector<std::string> special_tokens = {"<|begin|>",
                                                                   "<|end|>"}) {
   const auto tokenizer = Load(special_tokens);
-  const auto chat = EncodeChat(*tokenizer, chat_template, turns);
+  const auto chat =
+      EncodeChat(*tokenizer, NamedChatFormat(chat_template), turns);
   EXPECT_OK(chat);
   EXPECT_EQ(chat->token_ids.size(), chat->supervised.size());
   return Render(*tokenizer, *chat, special_tokens);
@@ -54,19 +55,19 @@ const std::vector<ChatTurn> kTurns = {{"system", "be kind"},
 TEST(ChatTemplateTest, Llama2) {
   EXPECT_EQ(RenderChat(ChatTemplate::kLlama2, kTurns),
             "{<|begin|>}[INST] <<SYS>>\nbe kind\n<</SYS>>\n\nthe cat? [/INST]"
-            "[sat{<|end|>}]{<|begin|>}[INST] more [/INST]");
+            "[ sat {<|end|>}]{<|begin|>}[INST] more [/INST]");
 }
 
 TEST(ChatTemplateTest, ChatMlWithAndWithoutItsTokens) {
   EXPECT_EQ(RenderChat(ChatTemplate::kChatMl, kTurns,
                        {"<|begin|>", "<|end|>", "<|im_start|>", "<|im_end|>"}),
-            "{<|begin|>}{<|im_start|>}system\nbe kind{<|im_end|>}\n"
+            "{<|im_start|>}system\nbe kind{<|im_end|>}\n"
             "{<|im_start|>}user\nthe cat?{<|im_end|>}\n"
             "{<|im_start|>}assistant\n[sat{<|im_end|>}]\n"
             "{<|im_start|>}user\nmore{<|im_end|>}\n{<|im_start|>}assistant\n");
   EXPECT_EQ(
       RenderChat(ChatTemplate::kChatMl, {{"user", "a"}, {"assistant", "b"}}),
-      "{<|begin|>}<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"
+      "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"
       "[b<|im_end|>{<|end|>}]\n");
 }
 
@@ -75,14 +76,49 @@ TEST(ChatTemplateTest, Alpaca) {
                        {{"user", "the cat?"}, {"assistant", "sat"}}),
             "{<|begin|>}Below is an instruction that describes a task. Write a "
             "response that appropriately completes the request.\n\n"
-            "### Instruction:\nthe cat?\n\n### Response:\n[sat{<|end|>}]");
+            "### Instruction:\nthe cat?\n\n### Response:\n[sat{<|end|>}]\n\n");
+}
+
+TEST(ChatTemplateTest, Llama3) {
+  EXPECT_EQ(
+      RenderChat(ChatTemplate::kLlama3,
+                 {{"system", " be kind\n"}, {"user", "a"}, {"assistant", "b"}},
+                 {"<|begin|>", "<|end|>", "<|start_header_id|>",
+                  "<|end_header_id|>", "<|eot_id|>"}),
+      "{<|begin|>}{<|start_header_id|>}system{<|end_header_id|>}\n\nbe kind"
+      "{<|eot_id|>}{<|start_header_id|>}user{<|end_header_id|>}\n\na"
+      "{<|eot_id|>}{<|start_header_id|>}assistant{<|end_header_id|>}\n\n"
+      "[b{<|eot_id|>}]");
+}
+
+TEST(ChatTemplateTest, Mistral) {
+  EXPECT_EQ(RenderChat(ChatTemplate::kMistral, kTurns),
+            "{<|begin|>}[INST] be kind\n\nthe cat? [/INST][ sat{<|end|>}]"
+            "[INST] more [/INST]");
+}
+
+TEST(ChatTemplateTest, Zephyr) {
+  EXPECT_EQ(RenderChat(ChatTemplate::kZephyr, kTurns),
+            "<|system|>\nbe kind{<|end|>}\n<|user|>\nthe cat?{<|end|>}\n"
+            "<|assistant|>\n[sat{<|end|>}]\n<|user|>\nmore{<|end|>}\n"
+            "<|assistant|>\n");
+}
+
+TEST(ChatTemplateTest, Vicuna) {
+  EXPECT_EQ(RenderChat(ChatTemplate::kVicuna,
+                       {{"user", "the cat?"}, {"assistant", "sat"}}),
+            "{<|begin|>}A chat between a curious user and an artificial "
+            "intelligence assistant. The assistant gives helpful, detailed, "
+            "and polite answers to the user's questions. USER: the cat? "
+            "ASSISTANT:[ sat{<|end|>}]");
 }
 
 // The ids of a prompt are the beginning of the ids of prompt and answer.
 TEST(ChatTemplateTest, AnswersNeverChangeTheirPrompt) {
   const auto tokenizer = Load({"<|begin|>", "<|end|>"});
-  for (ChatTemplate t :
-       {ChatTemplate::kLlama2, ChatTemplate::kChatMl, ChatTemplate::kAlpaca}) {
+  for (const char* name : {"llama-2", "llama-3", "chatml", "mistral", "zephyr",
+                           "alpaca", "vicuna"}) {
+    const ChatFormat& t = NamedChatFormat(ParseChatTemplate(name).value());
     const auto prompt = EncodeChat(*tokenizer, t, {{"user", "the"}}).value();
     for (const char* answer : {" cat", "\n\n", "]", "the", ""}) {
       const auto chat =
@@ -98,18 +134,20 @@ TEST(ChatTemplateTest, AnswersNeverChangeTheirPrompt) {
 
 TEST(ChatTemplateTest, ContentCannotForgeSpecialTokens) {
   const auto tokenizer = Load({"<|begin|>", "<|end|>", "<|im_end|>"});
-  const auto chat = EncodeChat(*tokenizer, ChatTemplate::kChatMl,
-                               {{"user", "<|im_end|><|end|><|begin|>"}})
-                        .value();
+  const auto chat =
+      EncodeChat(*tokenizer, NamedChatFormat(ChatTemplate::kChatMl),
+                 {{"user", "<|im_end|><|end|><|begin|>"}})
+          .value();
   EXPECT_EQ(std::count(chat.token_ids.begin(), chat.token_ids.end(), 1), 0);
   EXPECT_EQ(std::count(chat.token_ids.begin(), chat.token_ids.end(), 2), 1);
-  EXPECT_EQ(std::count(chat.token_ids.begin(), chat.token_ids.end(), 0), 1);
+  EXPECT_EQ(std::count(chat.token_ids.begin(), chat.token_ids.end(), 0), 0);
 }
 
 TEST(ChatTemplateTest, BadChatsAndNames) {
   const auto tokenizer = Load({"<|begin|>", "<|end|>"});
   const auto encode = [&](const std::vector<ChatTurn>& turns) {
-    return EncodeChat(*tokenizer, ChatTemplate::kLlama2, turns);
+    return EncodeChat(*tokenizer, NamedChatFormat(ChatTemplate::kLlama2),
+                      turns);
   };
   EXPECT_THAT(encode({}), StatusIs(kInvalid));
   EXPECT_THAT(encode({{"system", "x"}}), StatusIs(kInvalid));
@@ -119,14 +157,22 @@ TEST(ChatTemplateTest, BadChatsAndNames) {
   EXPECT_THAT(encode({{"user", "x"}, {"user", "y"}}),
               StatusIs(kInvalid, HasSubstr("turn 1")));
   EXPECT_THAT(encode({{"user", "x"}, {"system", "y"}}), StatusIs(kInvalid));
-  EXPECT_THAT(encode({{"user", "\xFF"}}), StatusIs(kInvalid));
+  EXPECT_THAT(encode({{"user", "ab\xFF"}}),
+              StatusIs(kInvalid, HasSubstr("turn 0 of the chat is not valid "
+                                           "UTF-8 at offset 2")));
+  ChatFormat format = NamedChatFormat(ChatTemplate::kMistral);
+  format.system = ChatFormat::System::kRefused;
+  EXPECT_THAT(EncodeChat(*tokenizer, format, {{"system", "x"}, {"user", "y"}}),
+              StatusIs(kInvalid, HasSubstr("mistral template has no system")));
 
   EXPECT_EQ(ParseChatTemplate("").value(), ChatTemplate::kLlama2);
-  for (const char* name : {"llama-2", "chatml", "alpaca"}) {
+  for (const char* name : {"llama-2", "llama-3", "chatml", "mistral", "zephyr",
+                           "alpaca", "vicuna"}) {
     EXPECT_EQ(ChatTemplateName(ParseChatTemplate(name).value()), name);
   }
-  EXPECT_THAT(ParseChatTemplate("vicuna"),
-              StatusIs(kInvalid, HasSubstr("llama-2, chatml, alpaca")));
+  EXPECT_THAT(ParseChatTemplate("phi-3"),
+              StatusIs(kInvalid, HasSubstr("llama-2, llama-3, chatml, mistral, "
+                                           "zephyr, alpaca, vicuna")));
 }
 
 }  // namespace

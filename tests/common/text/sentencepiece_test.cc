@@ -150,6 +150,33 @@ TEST(SentencePieceTest, AddedTokensAreSpecial) {
               StatusIs(kInvalid, HasSubstr("no token")));
 }
 
+// What recent libraries write instead of added_tokens.json; the model's own
+// pieces are listed there too.
+TEST(SentencePieceTest, AddedTokensOfTheConfigKeepTheirFlags) {
+  const auto load = [](const std::string& decoder) {
+    return LoadTokenizer(
+        {{"tokenizer.model", Model({})},
+         {"tokenizer_config.json",
+          fmt::format(R"({{"added_tokens_decoder": {}}})", decoder)}});
+  };
+  ASSERT_OK_AND_ASSIGN(
+      const auto tokenizer,
+      load(fmt::format(R"({{"1": {{"content": "<s>", "special": true}},
+                            "{}": {{"content": "<|im_end|>", "special": true}},
+                            "{}": {{"content": "<tool>"}}}})",
+                       kX + 1, kX + 2)));
+  EXPECT_EQ(tokenizer->SpecialTokenId("<|im_end|>"), kX + 1);
+  EXPECT_EQ(tokenizer->SpecialTokenId("<tool>"), std::nullopt);
+  EXPECT_THAT(tokenizer->Encode("a<tool>").value(),
+              ElementsAre(kSpaceA, kX + 2));
+  EXPECT_EQ(tokenizer->TokenBytes(kX + 2), "<tool>");
+  EXPECT_THAT(load(R"({"x": {"content": "y"}})"),
+              StatusIs(kInvalid, HasSubstr("'x' is not an id")));
+  EXPECT_THAT(load(R"({"1": {}})"), StatusIs(kInvalid, HasSubstr("content")));
+  EXPECT_THAT(load("[]"),
+              StatusIs(kInvalid, HasSubstr("added_tokens_decoder []")));
+}
+
 TEST(SentencePieceTest, NormalizerOptions) {
   Spec spec;
   spec.remove_extra = true;

@@ -122,6 +122,44 @@ TEST(TokenizerTest, BeginAndEndFromTheFilesBeside) {
               StatusIs(kInvalid, HasSubstr("config.json")));
 }
 
+// Texts begin with the named token only where the model's own tokenizer puts it
+// there.
+TEST(TokenizerTest, NoBeginTokenWhereTheModelsTokenizerAddsNone) {
+  json file = json::parse(SmallTokenizerJson());
+  const auto load = [&](const std::string& config) {
+    return LoadTokenizer({{"tokenizer.json", file.dump()},
+                          {"tokenizer_config.json", config},
+                          {"config.json", R"({"bos_token_id": 0})"}})
+        .value();
+  };
+  EXPECT_EQ(load("{}")->bos_id(), 0);
+  // Qwen: null overrides what config.json says.
+  EXPECT_EQ(load(R"({"bos_token": null})")->bos_id(), std::nullopt);
+  EXPECT_EQ(load(R"({"bos_token": null})")->named_bos_id(), std::nullopt);
+  const std::string named = R"("bos_token": "<|begin|>")";
+  EXPECT_EQ(load("{" + named + R"(, "add_bos_token": false})")->bos_id(),
+            std::nullopt);
+  EXPECT_EQ(load("{" + named + R"(, "add_bos_token": false})")->named_bos_id(),
+            0);
+  // GPT-2's class (SmolLM) adds none, unless the file's template does.
+  const std::string gpt2 =
+      "{" + named + R"(, "tokenizer_class": "GPT2Tokenizer"})";
+  EXPECT_EQ(load(gpt2)->bos_id(), 0);
+  file["post_processor"] = nullptr;
+  EXPECT_EQ(load(gpt2)->bos_id(), std::nullopt);
+  EXPECT_EQ(load("{" + named + "}")->bos_id(), 0);
+}
+
+TEST(TokenizerTest, SpecialTokensInTheTextOnAsking) {
+  const auto tokenizer = Small();
+  ASSERT_OK_AND_ASSIGN(
+      const auto ids,
+      tokenizer->Encode("<|begin|>cat<|end|>", {.parse_special = true}));
+  EXPECT_EQ(ids.front(), 0);
+  EXPECT_EQ(ids.back(), 1);
+  EXPECT_EQ(tokenizer->Decode(ids).value(), "cat");
+}
+
 TEST(TokenizerTest, MissingFilesAreNotFound) {
   EXPECT_THAT(LoadTokenizer({{"config.json", "{}"}}),
               StatusIs(absl::StatusCode::kNotFound,
@@ -149,6 +187,75 @@ TEST(TokenizerTest, UnsupportedAndCorruptFilesAreNamed) {
          (*j)["decoder"] = {{"type", "WordPiece"}};
        },
        "decoder WordPiece"},
+      {[](json* j) {
+         (*j)["normalizer"] = {{"type", "Replace"},
+                               {"pattern", {{"Regex", "a"}}},
+                               {"content", "b"}};
+       },
+       "only NFC, Prepend, Replace of a String"},
+      {[](json* j) {
+         (*j)["normalizer"] = {{"type", "Sequence"}};
+       },
+       "Sequence {\"type\":\"Sequence\"}"},
+      {[](json* j) {
+         (*j)["normalizer"] = {{"type", "Prepend"}};
+       },
+       "normalizer {\"type\":\"Prepend\"}"},
+      {[](json* j) {
+         (*j)["pre_tokenizer"] = {{"type", "Split"},
+                                  {"pattern", {{"Regex", "a"}}},
+                                  {"behavior", "Removed"}};
+       },
+       "Split must be Isolated"},
+      {[](json* j) {
+         (*j)["pre_tokenizer"] = {{"type", "Split"},
+                                  {"pattern", {{"Regex", "a"}}},
+                                  {"behavior", "Isolated"},
+                                  {"invert", true}};
+       },
+       "Split must be Isolated"},
+      {[](json* j) {
+         (*j)["pre_tokenizer"] = {{"type", "Split"},
+                                  {"pattern", {{"String", ""}}},
+                                  {"behavior", "Isolated"}};
+       },
+       "pre_tokenizer {"},
+      {[](json* j) {
+         (*j)["pre_tokenizer"] = {{"type", "Digits"}};
+       },
+       "has no ByteLevel behind it"},
+      {[](json* j) {
+         (*j)["pre_tokenizer"] = {
+             {"type", "Sequence"},
+             {"pretokenizers",
+              {{{"type", "ByteLevel"}}, {{"type", "Digits"}}}}};
+       },
+       "step behind the last one"},
+      {[](json* j) {
+         (*j)["pre_tokenizer"] = {
+             {"type", "Sequence"},
+             {"pretokenizers",
+              {{{"type", "Digits"}}, {{"type", "ByteLevel"}}}}};
+       },
+       "add_prefix_space = true behind other splits"},
+      {[](json* j) {
+         (*j)["pre_tokenizer"] = {{"type", "Split"},
+                                  {"pattern", {{"Regex", "(a"}}},
+                                  {"behavior", "Isolated"}};
+         (*j)["pre_tokenizer"] = {
+             {"type", "Sequence"},
+             {"pretokenizers",
+              {(*j)["pre_tokenizer"],
+               {{"type", "ByteLevel"}, {"add_prefix_space", false}}}}};
+       },
+       "regular expression '(a'"},
+      {[](json* j) {
+         (*j)["post_processor"] = {{"type", "TemplateProcessing"}};
+       },
+       "post_processor {"},
+      {[](json* j) { (*j)["model"]["unk_token"] = 5; }, "unk_token is 5"},
+      {[](json* j) { (*j)["added_tokens"][0]["lstrip"] = "x"; },
+       "lstrip is \"x\""},
       {[](json* j) { (*j)["model"]["dropout"] = 0.1; }, "model.dropout 0.1"},
       {[](json* j) { (*j)["model"]["end_of_word_suffix"] = "</w>"; },
        "end_of_word_suffix \"</w>\""},
@@ -181,6 +288,72 @@ TEST(TokenizerTest, UnsupportedAndCorruptFilesAreNamed) {
   EXPECT_THAT(
       LoadTokenizer({{"tokenizer.json", SmallTokenizerJson().substr(0, 5000)}}),
       StatusIs(kInvalid, HasSubstr("not valid JSON")));
+}
+
+// The form of converted SentencePiece models.
+TEST(TokenizerTest, UnsupportedMetaspaceFilesAreNamed) {
+  const json metaspace = {{"type", "Metaspace"},
+                          {"replacement", "\u2581"},
+                          {"prepend_scheme", "first"},
+                          {"split", false}};
+  const json good = {
+      {"pre_tokenizer", metaspace},
+      {"decoder", metaspace},
+      {"model",
+       {{"type", "BPE"},
+        {"unk_token", "?"},
+        {"vocab", {{"?", 0}, {"a", 1}, {"\u2581", 2}, {"\u2581a", 3}}},
+        {"merges", {"\u2581 a"}}}}};
+  ASSERT_OK(LoadTokenizer({{"tokenizer.json", good.dump()}}));
+  struct Case {
+    std::function<void(json*)> edit;
+    const char* message;
+  };
+  const Case cases[] = {
+      {[](json* j) { (*j)["pre_tokenizer"]["replacement"] = "_"; },
+       "pre_tokenizer {"},
+      {[](json* j) { (*j)["pre_tokenizer"]["prepend_scheme"] = "often"; },
+       "pre_tokenizer {"},
+      {[](json* j) { (*j)["pre_tokenizer"]["add_prefix_space"] = false; },
+       "pre_tokenizer {"},
+      {[](json* j) { (*j)["decoder"] = nullptr; }, "decoder null"},
+      {[](json* j) {
+         (*j)["decoder"] = {{"type", "BPEDecoder"}};
+       },
+       "BPEDecoder"},
+      {[](json* j) {
+         (*j)["decoder"] = {{"type", "Sequence"},
+                            {"decoders",
+                             {{{"type", "Replace"},
+                               {"pattern", {{"String", "\u2581"}}},
+                               {"content", "_"}}}}};
+       },
+       "decoder {"},
+      {[](json* j) {
+         (*j)["decoder"] = {{"type", "Sequence"},
+                            {"decoders",
+                             {{{"type", "Fuse"}},
+                              {{"type", "Strip"},
+                               {"content", " "},
+                               {"start", 2},
+                               {"stop", 0}}}}};
+       },
+       "start is 2"},
+      {[](json* j) { (*j)["model"]["ignore_merges"] = true; },
+       "ignore_merges = true"},
+      {[](json* j) { (*j)["model"]["unk_token"] = nullptr; },
+       "unk_token is ''"},
+      {[](json* j) { (*j)["model"]["byte_fallback"] = true; },
+       "decoder has no ByteFallback"},
+      {[](json* j) { (*j)["model"]["vocab"][""] = 4; }, "an empty token"},
+  };
+  for (const Case& c : cases) {
+    json file = good;
+    c.edit(&file);
+    EXPECT_THAT(LoadTokenizer({{"tokenizer.json", file.dump()}}),
+                StatusIs(kInvalid, AllOf(HasSubstr("tokenizer.json"),
+                                         HasSubstr(c.message))));
+  }
 }
 
 TEST(TokenizerTest, OptionsOfByteLevelFiles) {

@@ -211,20 +211,6 @@ TEST_P(AttentionBackendTest, SinksBeyondTheLengthEqualFullInValue) {
                          AttentionTolerance(16, kLargestScore)));
 }
 
-// return_ratio 0 leaves all of the second half shifted, 1 none of it.
-TEST_P(AttentionBackendTest, ReturnRatioZeroIsS2AndOneIsShort) {
-  const AttentionInputs in = MakeInputs(130, 4, 4, 16, 72);
-  const auto s2 = MakePattern("s2", 4, 32, {130}).pattern;
-  const auto plain = MakePattern("short", 4, 32, {130}).pattern;
-  AttentionPattern ratio = plain;
-  ratio.shifted_heads = 2;  // round((1 - 0) * 4 / 2)
-  EXPECT_TRUE(BitEqual(RunBoth(*backend_, in, ratio).out.view(),
-                       RunBoth(*backend_, in, s2).out.view()));
-  ratio.shifted_heads = 0;  // round((1 - 1) * 4 / 2)
-  EXPECT_TRUE(BitEqual(RunBoth(*backend_, in, ratio).dk.view(),
-                       RunBoth(*backend_, in, plain).dk.view()));
-}
-
 // Un-shifted heads do not notice that others are shifted.
 TEST_P(AttentionBackendTest, FirstHalfOfS2IsShort) {
   const AttentionInputs in = MakeInputs(130, 4, 4, 16, 74);

@@ -66,6 +66,7 @@ TEST_F(AppTest, EveryCommandHasAnExample) {
       {"dataset", "export"},
       {"model", "import"},
       {"model", "list"},
+      {"model", "show"},
       {"model", "export"},
       {"train", "submit"},
       {"train", "list"},
@@ -176,6 +177,8 @@ TEST_F(AppTest, ImportSendsFoldersRecursively) {
                            Pair("c.jsonl", "{}")));
   EXPECT_EQ(server_.curator.header.name(), "books");
   EXPECT_EQ(server_.curator.header.request_id(), "r-1");
+  EXPECT_EQ(server_.curator.header.size().file_count(), 3);
+  EXPECT_EQ(server_.curator.header.size().total_bytes(), 1 + (3 << 20) + 2);
   EXPECT_EQ(server_.curator.header.format(),
             curator::v1::SOURCE_FORMAT_PLAIN_TEXT);
 }
@@ -256,6 +259,7 @@ TEST_F(AppTest, SubmitFillsEveryFieldOfTheSpec) {
                        "4",
                        "--lora-alpha",
                        "32",
+                       "--rslora",
                        "--lora-targets",
                        "q_proj,up_proj",
                        "--freeze-embedding-and-norms",
@@ -308,6 +312,7 @@ TEST_F(AppTest, SubmitFillsEveryFieldOfTheSpec) {
       "group_size_tokens": "64", "full_below_tokens": "32",
       "return_ratio": 0.25, "sink_tokens": "2"},
     "lora": {"rank": 4, "lora_alpha": 32.0,
+      "use_rslora": true,
       "target_modules": ["q_proj", "up_proj"],
       "freeze_embedding_and_norms": true},
     "optimizer": {"learning_rate": 0.001, "warmup_steps": "0",

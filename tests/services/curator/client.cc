@@ -7,6 +7,7 @@
 #include "common/base/status.h"
 #include "common/rpc/file_transfer.h"
 #include "common/rpc/status_translation.h"
+#include "common/rpc/upload_receiver.h"
 
 namespace sinklora::curator {
 
@@ -25,8 +26,10 @@ absl::StatusOr<v1::Source> CuratorClient::Import(
   v1::ImportSourceRequest message;
   message.mutable_header()->set_name(name);
   message.mutable_header()->set_request_id(request_id);
-  writer->Write(message);
   SL_ASSIGN_OR_RETURN(const auto paths, ListFilesRecursive((*local)->path()));
+  SL_ASSIGN_OR_RETURN(*message.mutable_header()->mutable_size(),
+                      MeasureFiles((*local)->path(), paths));
+  writer->Write(message);
   // A refused upload fails to write; Finish has the reason.
   (void)SendFiles((*local)->path(), paths, [&](common::v1::FileChunk chunk) {
     v1::ImportSourceRequest part;

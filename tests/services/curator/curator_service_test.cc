@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/hash.h"
 #include "common/base/ids.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/server.h"
@@ -286,6 +287,8 @@ TEST_F(CuratorServiceTest, UploadsThatBreakOffLeaveNothing) {
   v1::ImportSourceRequest header, chunk;
   header.mutable_header()->set_name("docs");
   header.mutable_header()->set_request_id("r1");
+  header.mutable_header()->mutable_size()->set_file_count(2);
+  header.mutable_header()->mutable_size()->set_total_bytes(18);
   chunk.mutable_chunk()->set_path("a.txt");
   chunk.mutable_chunk()->set_data("half of it");
   EXPECT_THAT(upload({}, false), StatusIs(kInvalid, HasSubstr("header")));
@@ -304,6 +307,21 @@ TEST_F(CuratorServiceTest, UploadsThatBreakOffLeaveNothing) {
   wrong.mutable_chunk()->set_sha256(std::string(64, '0'));
   EXPECT_THAT(upload({header, wrong}, false),
               StatusIs(absl::StatusCode::kDataLoss));
+  // Cut between two files, which looks like an end.
+  v1::ImportSourceRequest whole = chunk;
+  whole.mutable_chunk()->set_last(true);
+  whole.mutable_chunk()->set_sha256(Sha256Hex("half of it"));
+  EXPECT_THAT(upload({header, whole}, false),
+              StatusIs(absl::StatusCode::kDataLoss,
+                       AllOf(HasSubstr("1 files and 10 bytes"),
+                             HasSubstr("announced 2 files and 18 bytes"))));
+  header.mutable_header()->clear_size();
+  EXPECT_THAT(upload({header, whole}, false),
+              StatusIs(kInvalid, HasSubstr("header.size")));
+  header.mutable_header()->mutable_size()->set_file_count(1);
+  header.mutable_header()->mutable_size()->set_total_bytes(INT64_MAX);
+  EXPECT_THAT(upload({header}, false),
+              StatusIs(absl::StatusCode::kResourceExhausted));
   // The server has finished all of them when it is down.
   Stop();
   EXPECT_THAT(ListNames(JoinPath(data_dir(), "staging")), IsEmpty());

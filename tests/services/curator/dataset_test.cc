@@ -273,11 +273,12 @@ TEST_F(DatasetTest, InstructionExamplesSuperviseTheAnswerOnly) {
                        fixture_->Curate("d", recipe, "r2"));
   EXPECT_EQ(dataset.recipe.builder, Builder::kInstruction);
   EXPECT_EQ(dataset.recipe.chat_template, "llama-2");
-  ASSERT_OK_AND_ASSIGN(const EncodedChat chat,
-                       EncodeChat(fixture_->tokenizer(), ChatTemplate::kLlama2,
-                                  {{"system", "Be brief."},
-                                   {"user", "Name the sea.\n\ndeep"},
-                                   {"assistant", "The old sea."}}));
+  ASSERT_OK_AND_ASSIGN(
+      const EncodedChat chat,
+      EncodeChat(fixture_->tokenizer(), NamedChatFormat(ChatTemplate::kLlama2),
+                 {{"system", "Be brief."},
+                  {"user", "Name the sea.\n\ndeep"},
+                  {"assistant", "The old sea."}}));
   ASSERT_OK_AND_ASSIGN(const auto examples,
                        fixture_->Examples("d", Split::kTrain));
   ASSERT_EQ(examples.size(), 1u);
@@ -360,8 +361,8 @@ TEST_F(DatasetTest, BadRecipesNameFieldValueAndLimit) {
   recipe.min_document_bytes = -1;
   expect(recipe, invalid, "min_document_bytes is -1");
   recipe = RecipeOf({"docs"});
-  recipe.chat_template = "vicuna";
-  expect(recipe, invalid, "vicuna");
+  recipe.chat_template = "phi-3";
+  expect(recipe, invalid, "phi-3");
   expect(RecipeOf({}), invalid, "sources is a list of 0");
   expect(RecipeOf({"docs", "docs"}), invalid, "\"docs\" twice");
   expect(RecipeOf({"../x"}), invalid, "../x");

@@ -105,14 +105,14 @@ absl::StatusOr<std::string> DirectorySource::DirectoryOf(
   return it->second;
 }
 
-absl::Status DirectorySource::DownloadModel(const std::string& name,
+absl::Status DirectorySource::DownloadModel(const Artifact& model,
                                             const std::string& directory) {
-  return Copy(name, directory);
+  return Copy(model.name, directory);
 }
 
-absl::Status DirectorySource::DownloadAdapter(const std::string& name,
+absl::Status DirectorySource::DownloadAdapter(const Artifact& adapter,
                                               const std::string& directory) {
-  return Copy(name, directory);
+  return Copy(adapter.name, directory);
 }
 
 absl::Status DirectorySource::Copy(const std::string& name,

@@ -28,9 +28,9 @@ class DirectorySource final : public ArtifactSource {
 
   absl::StatusOr<Artifact> GetModel(const std::string& name) override;
   absl::StatusOr<AdapterArtifact> GetAdapter(const std::string& name) override;
-  absl::Status DownloadModel(const std::string& name,
+  absl::Status DownloadModel(const Artifact& model,
                              const std::string& directory) override;
-  absl::Status DownloadAdapter(const std::string& name,
+  absl::Status DownloadAdapter(const Artifact& adapter,
                                const std::string& directory) override;
   // Where the files of a known artifact are.
   absl::StatusOr<std::string> DirectoryOf(const std::string& name) const;

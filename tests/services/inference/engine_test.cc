@@ -5,7 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <new>
 #include <set>
+#include <span>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -61,8 +64,34 @@ TEST_F(EngineTest, ASeedReproducesItsText) {
   EXPECT_NE(first.ids, other.ids);
 }
 
-TEST_F(EngineTest, AStopStringThatSpansPiecesIsNeverEmitted) {
-  GenerationParams params = Params(60);
+// What ends a generation does not depend on what its cache has forgotten.
+class EngineStopTest : public CoreTest,
+                       public ::testing::WithParamInterface<CachePolicyKind> {
+ protected:
+  // All but the full cache forget most of the prompt, and go on forgetting.
+  static GenerationParams PolicyParams(int64_t max_tokens) {
+    GenerationParams params = Params(max_tokens);
+    params.cache.policy = GetParam();
+    if (GetParam() != CachePolicyKind::kFull) params.cache.budget_tokens = 16;
+    return params;
+  }
+  static void ExpectEvictions(const GenerationUsage& usage) {
+    const int64_t fed = usage.prompt_tokens + usage.generated_tokens - 1;
+    EXPECT_EQ(usage.cache.evicted_tokens,
+              GetParam() == CachePolicyKind::kFull ? 0 : fed - 16);
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Policies, EngineStopTest,
+                         ::testing::Values(CachePolicyKind::kFull,
+                                           CachePolicyKind::kH2o,
+                                           CachePolicyKind::kStreamingLlm),
+                         [](const auto& info) {
+                           return std::string(PolicyLabel(info.param));
+                         });
+
+TEST_P(EngineStopTest, AStopStringThatSpansPiecesIsNeverEmitted) {
+  GenerationParams params = PolicyParams(60);
   params.sampling = {.temperature = 2.0, .seed = 3};
   ASSERT_OK_AND_ASSIGN(const Collected all, Generate(params));
   // The end of one piece and the beginning of the next, both not empty.
@@ -84,11 +113,12 @@ TEST_F(EngineTest, AStopStringThatSpansPiecesIsNeverEmitted) {
   EXPECT_EQ(stopped.text, all.text.substr(0, begin));
   EXPECT_EQ(stopped.result.finish_reason, FinishReason::kStop);
   EXPECT_LT(stopped.result.usage.generated_tokens, 60);
+  ExpectEvictions(stopped.result.usage);
 }
 
-TEST_F(EngineTest, AnEndTokenStopsUnlessIgnored) {
-  ASSERT_OK_AND_ASSIGN(const Collected all, Generate(Params(20)));
-  GenerationParams params = Params(20);
+TEST_P(EngineStopTest, AnEndTokenStopsUnlessIgnored) {
+  ASSERT_OK_AND_ASSIGN(const Collected all, Generate(PolicyParams(20)));
+  GenerationParams params = PolicyParams(20);
   ASSERT_OK_AND_ASSIGN(GenerationRequest request,
                        PrepareGeneration(Target(), std::move(params)));
   request.end_ids = {all.ids[7]};
@@ -99,6 +129,7 @@ TEST_F(EngineTest, AnEndTokenStopsUnlessIgnored) {
   ASSERT_OK_AND_ASSIGN(const Collected ended, Collect(generation.get()));
   EXPECT_EQ(ended.result.finish_reason, FinishReason::kStop);
   EXPECT_EQ(ended.ids.size(), first + 1);
+  ExpectEvictions(ended.result.usage);
 }
 
 TEST_F(EngineTest, ChunkedPrefillGivesTheSameTokens) {
@@ -135,6 +166,18 @@ TEST_F(EngineTest, H2oHoldsItsBudgetAndCountsWhatItEvicts) {
   EXPECT_THAT(Metrics(),
               HasSubstr("sinklora_inference_kv_evicted_tokens_total{policy="
                         "\"h2o\"} 159"));
+  // One of the two forgot, and only that is measured.
+  EXPECT_THAT(
+      Metrics(),
+      HasSubstr("sinklora_inference_kv_retained_attention_mass_ratio_count 1"));
+  EXPECT_THAT(Metrics(),
+              HasSubstr("sinklora_inference_kv_retained_attention_mass_ratio_"
+                        "bucket{le=\"1\"} 1"));
+  EXPECT_THAT(
+      Metrics(),
+      AllOf(
+          HasSubstr("sinklora_inference_generations_total{policy=\"full\"} 1"),
+          HasSubstr("sinklora_inference_generations_total{policy=\"h2o\"} 1")));
 }
 
 TEST_F(EngineTest, ManyAtOnceEqualEachAlone) {
@@ -179,6 +222,77 @@ TEST_F(EngineTest, AnErrorEndsItsOwnRequestOnly) {
   EXPECT_EQ(metrics_->finished(EndReason::kError)->Value(), 1);
 }
 
+// A tokenizer on a host without memory: throws when it is asked for the text of
+// the n-th token.
+class ThrowingTokenizer final : public Tokenizer {
+ public:
+  ThrowingTokenizer(const Tokenizer* tokenizer, int tokens)
+      : tokenizer_(tokenizer), tokens_left_(tokens) {}
+  absl::StatusOr<std::vector<int32_t>> Encode(
+      std::string_view text, const EncodeOptions& options) const override {
+    return tokenizer_->Encode(text, options);
+  }
+  absl::StatusOr<std::string> Decode(
+      std::span<const int32_t> ids) const override {
+    return tokenizer_->Decode(ids);
+  }
+  std::string TokenBytes(int32_t id) const override {
+    if (--tokens_left_ < 0) throw std::bad_alloc();
+    return tokenizer_->TokenBytes(id);
+  }
+  LeadingSpace leading_space() const override {
+    return tokenizer_->leading_space();
+  }
+  bool KeepsLeadingSpace(int32_t id) const override {
+    return tokenizer_->KeepsLeadingSpace(id);
+  }
+  int32_t vocab_size() const override { return tokenizer_->vocab_size(); }
+  std::optional<int32_t> SpecialTokenId(std::string_view text) const override {
+    return tokenizer_->SpecialTokenId(text);
+  }
+
+ private:
+  const Tokenizer* const tokenizer_;
+  mutable int tokens_left_;
+};
+
+TEST_F(EngineTest, AnExceptionEndsItsOwnRequestOnly) {
+  ASSERT_OK_AND_ASSIGN(const Collected alone, Generate(Params(30)));
+  const auto target = Target();
+  const auto base = std::make_shared<LoadedBase>(*target->base);
+  base->tokenizer =
+      std::make_shared<ThrowingTokenizer>(&target->tokenizer(), 5);
+  const auto broken = std::make_shared<ServedTarget>();
+  broken->base = base;
+  broken->model = target->model;
+  ASSERT_OK_AND_ASSIGN(const auto good, Submit(Params(30)));
+  ASSERT_OK_AND_ASSIGN(GenerationRequest request,
+                       PrepareGeneration(broken, Params(30)));
+  ASSERT_OK_AND_ASSIGN(const auto bad, engine_->Submit(std::move(request)));
+  EXPECT_THAT(Collect(bad.get()),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  ASSERT_OK_AND_ASSIGN(const Collected collected, Collect(good.get()));
+  EXPECT_EQ(collected.ids, alone.ids);
+  EXPECT_EQ(metrics_->finished(EndReason::kError)->Value(), 1);
+  engine_->WaitUntilIdle();
+  EXPECT_EQ(metrics_->policy(CachePolicyKind::kFull).resident_tokens->Value(),
+            0);
+}
+
+TEST_F(EngineTest, AThrowingTaskFailsAlone) {
+  EXPECT_THAT(engine_->Run([](kernels::Backend*) -> absl::Status {
+    throw std::bad_alloc();
+  }),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(engine_->RunInternal([](kernels::Backend*) -> absl::Status {
+    throw std::runtime_error("/a/secret/path");
+  }),
+              StatusIs(absl::StatusCode::kInternal, "internal error"));
+  engine_->Post([] { throw 7; });
+  EXPECT_OK(Generate(Params(5)));
+  EXPECT_EQ(metrics_->requests_running->Value(), 0);
+}
+
 TEST_F(EngineTest, AnAbandonedRequestFreesItsSlotAndCache) {
   Start({.max_running_requests = 1, .max_pending_deltas = 1});
   {
@@ -221,7 +335,8 @@ TEST_F(EngineTest, AFullQueueRefusesWithItsLimit) {
                                                 HasSubstr("1 wait"))));
   EXPECT_THAT(engine_->Run([](kernels::Backend*) { return absl::OkStatus(); }),
               StatusIs(absl::StatusCode::kResourceExhausted));
-  EXPECT_EQ(metrics_->queue_rejections->Value(), 2);
+  EXPECT_EQ(metrics_->rejected(RejectReason::kQueueFull)->Value(), 2);
+  EXPECT_EQ(metrics_->rejected(RejectReason::kDraining)->Value(), 0);
   EXPECT_OK(Collect(running.get()));
   EXPECT_OK(Collect(waiting.get()));
 }
@@ -233,6 +348,9 @@ TEST_F(EngineTest, DrainFinishesWhatRunsAndRefusesTheRest) {
   engine_->Drain();
   EXPECT_THAT(engine_->Submit(std::move(late)),
               StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(engine_->CheckAccepting(),
+              StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_EQ(metrics_->rejected(RejectReason::kDraining)->Value(), 2);
   EXPECT_THAT(engine_->Run([](kernels::Backend*) { return absl::OkStatus(); }),
               StatusIs(absl::StatusCode::kUnavailable));
   ASSERT_OK_AND_ASSIGN(const Collected collected, Collect(generation.get()));

@@ -164,6 +164,30 @@ TEST_F(ModelManagerTest, UnloadingFreesTheMemoryAfterTheLastRequest) {
   EXPECT_EQ(allocated(), 0);
 }
 
+TEST_F(ModelManagerTest, WhatCannotBeLoadedMakesNoRoomForItself) {
+  Start({}, /*max_loaded_targets=*/1);
+  const TargetSpec idle = {"tiny", "", 0};
+  ASSERT_OK(WriteTinyVariant(sample_.Path("broken"), 4));
+  ASSERT_OK(WriteFileAtomic(sample_.Path("broken/config.json"), "{"));
+  ASSERT_OK(sample_.source->AddModel("broken", sample_.Path("broken")));
+  Target(idle);
+  const int downloads = sample_.source->downloads();
+  for (const TargetSpec& spec :
+       {TargetSpec{"broken", "", 0}, TargetSpec{"other", "", 255}}) {
+    EXPECT_FALSE(models_->Acquire(spec).ok());
+    ASSERT_EQ(models_->List().size(), 1u);
+    EXPECT_EQ(models_->List()[0]->spec, idle);
+  }
+  // Nor is anything fetched where nothing can make room.
+  ASSERT_OK_AND_ASSIGN(const auto running, Submit(Params(100)));
+  EXPECT_EQ(sample_.source->downloads(), downloads + 2);
+  ASSERT_OK(WriteTinyVariant(sample_.Path("third"), 5));
+  ASSERT_OK(sample_.source->AddModel("third", sample_.Path("third")));
+  EXPECT_THAT(models_->Acquire({"third", "", 0}),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_EQ(sample_.source->downloads(), downloads + 2);
+}
+
 TEST_F(ModelManagerTest, TheIdlestTargetMakesRoom) {
   Start({}, /*max_loaded_targets=*/2);
   Target({"tiny", "", 0});

@@ -102,7 +102,7 @@ TEST_F(PrepareTest, ChatsEndWithTheUserAndBringTheirStopStrings) {
   params.prompt = ChatPromptParams{{{"user", "Hello"}}, "alpaca"};
   ASSERT_OK_AND_ASSIGN(const GenerationRequest request, Prepare(params));
   EXPECT_EQ(request.stop.size() + request.end_ids.size(),
-            StopStrings(ChatTemplate::kAlpaca).size() + 1);
+            StopStrings(NamedChatFormat(ChatTemplate::kAlpaca)).size() + 1);
   params.prompt =
       ChatPromptParams{{{"user", "Hello"}, {"assistant", "Hi"}}, "alpaca"};
   EXPECT_THAT(Refusal(params), HasSubstr("user"));
@@ -110,6 +110,8 @@ TEST_F(PrepareTest, ChatsEndWithTheUserAndBringTheirStopStrings) {
   EXPECT_THAT(Refusal(params), HasSubstr("chat.messages"));
   params.prompt = ChatPromptParams{{{"user", "Hello"}}, "no-such"};
   EXPECT_THAT(Refusal(params), HasSubstr("no-such"));
+  params.prompt = ChatPromptParams{{{"user", "Hello"}}, "auto"};
+  EXPECT_THAT(Refusal(params), HasSubstr("comes with no chat template"));
 }
 
 TEST_F(PrepareTest, TextSurvivesEncodingAndDecoding) {

@@ -8,6 +8,12 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <map>
+#include <ostream>
+#include <regex>
+#include <set>
+#include <sstream>
+
 #include "common/base/files.h"
 #include "tests/e2e/inputs.h"
 #include "tests/services/cli/run_cli.h"
@@ -23,6 +29,15 @@ using ::testing::HasSubstr;
 using testing::RunCli;
 using testing::StatusIs;
 
+struct MetricFamily {
+  std::string type;
+  std::set<std::string> labels;
+  bool operator==(const MetricFamily&) const = default;
+};
+void PrintTo(const MetricFamily& family, std::ostream* os) {
+  *os << family.type << " {" << ::testing::PrintToString(family.labels) << "}";
+}
+
 class StandaloneTest : public ::testing::Test {
  protected:
   void SetUp() override { ASSERT_OK_AND_ASSIGN(dir_, TempDir::Create()); }
@@ -36,6 +51,13 @@ class StandaloneTest : public ::testing::Test {
             .metrics_listen = "127.0.0.1:0",
             .device = "cpu"};
   }
+  static std::string Metrics(const Standalone& up) {
+    const std::string url = up.metrics_url();
+    const auto text =
+        testing::HttpGet(std::stoi(url.substr(url.rfind(':') + 1)), "/metrics");
+    EXPECT_THAT(text, testing::IsOk());
+    return text.value_or("");
+  }
   // Runs a command that must succeed and returns its JSON document.
   nlohmann::ordered_json Cli(const Standalone& up,
                              std::vector<std::string> arguments) {
@@ -47,6 +69,118 @@ class StandaloneTest : public ::testing::Test {
 
   std::unique_ptr<TempDir> dir_;
 };
+
+// What /metrics shows after the main job: each family's name, type and labels.
+// Dashboards and alerts are written against this table, and the READMEs of the
+// services explain it.
+const std::map<std::string, MetricFamily>& Families() {
+  static const auto* const families = new std::map<std::string, MetricFamily>{
+      {"sinklora_build_info", {"gauge", {"version"}}},
+      {"sinklora_rpc_started_total", {"counter", {"method", "service"}}},
+      {"sinklora_rpc_handled_total",
+       {"counter", {"code", "method", "service"}}},
+      {"sinklora_rpc_duration_seconds", {"histogram", {"method", "service"}}},
+      {"sinklora_rpc_in_flight", {"gauge", {"service"}}},
+      {"sinklora_curator_records_total", {"counter", {"outcome", "reason"}}},
+      {"sinklora_curator_source_bytes_total", {"counter", {}}},
+      {"sinklora_curator_curate_duration_seconds", {"histogram", {}}},
+      {"sinklora_curator_sources", {"gauge", {}}},
+      {"sinklora_curator_datasets", {"gauge", {}}},
+      {"sinklora_registry_models", {"gauge", {}}},
+      {"sinklora_registry_adapters", {"gauge", {}}},
+      {"sinklora_trainer_jobs", {"gauge", {"state"}}},
+      {"sinklora_trainer_jobs_ended_total", {"counter", {"state"}}},
+      {"sinklora_trainer_lease_expiries_total", {"counter", {}}},
+      {"sinklora_trainer_stale_writes_rejected_total", {"counter", {}}},
+      {"sinklora_trainer_checkpoints_total", {"counter", {}}},
+      {"sinklora_trainer_checkpoint_bytes_total", {"counter", {}}},
+      {"sinklora_worker_step_duration_seconds", {"histogram", {"worker"}}},
+      {"sinklora_worker_checkpoint_duration_seconds",
+       {"histogram", {"worker"}}},
+      {"sinklora_worker_tokens_total", {"counter", {"worker"}}},
+      {"sinklora_worker_tokens_per_second", {"gauge", {"worker"}}},
+      {"sinklora_worker_loss", {"gauge", {"worker"}}},
+      {"sinklora_worker_validation_loss", {"gauge", {"worker"}}},
+      {"sinklora_worker_learning_rate", {"gauge", {"worker"}}},
+      {"sinklora_worker_gradient_norm", {"gauge", {"worker"}}},
+      {"sinklora_worker_jobs_total", {"counter", {"outcome", "worker"}}},
+      {"sinklora_worker_leases_lost_total", {"counter", {"worker"}}},
+      {"sinklora_inference_requests_total", {"counter", {"code", "method"}}},
+      {"sinklora_inference_request_duration_seconds",
+       {"histogram", {"method"}}},
+      {"sinklora_inference_time_to_first_token_seconds", {"histogram", {}}},
+      {"sinklora_inference_inter_token_latency_seconds", {"histogram", {}}},
+      {"sinklora_inference_queue_duration_seconds", {"histogram", {}}},
+      {"sinklora_inference_requests_running", {"gauge", {}}},
+      {"sinklora_inference_requests_queued", {"gauge", {}}},
+      {"sinklora_inference_rejections_total", {"counter", {"reason"}}},
+      {"sinklora_inference_generations_total", {"counter", {"policy"}}},
+      {"sinklora_inference_finished_total", {"counter", {"reason"}}},
+      {"sinklora_inference_prompt_tokens_total", {"counter", {}}},
+      {"sinklora_inference_generated_tokens_total", {"counter", {}}},
+      {"sinklora_inference_scored_tokens_total", {"counter", {}}},
+      {"sinklora_inference_kv_resident_tokens", {"gauge", {"policy"}}},
+      {"sinklora_inference_kv_resident_bytes", {"gauge", {"policy"}}},
+      {"sinklora_inference_kv_evicted_tokens_total", {"counter", {"policy"}}},
+      {"sinklora_inference_kv_resident_ratio", {"histogram", {}}},
+      {"sinklora_inference_kv_retained_attention_mass_ratio",
+       {"histogram", {}}},
+      {"sinklora_inference_score_errors_total", {"counter", {}}},
+      {"sinklora_inference_loaded_models", {"gauge", {}}},
+      {"sinklora_inference_registry_errors_total", {"counter", {}}},
+  };
+  return *families;
+}
+
+// Ours in a scrape. Expects every sample of a family to have the same labels.
+std::map<std::string, MetricFamily> ParseFamilies(const std::string& text) {
+  static const std::regex type_line("# TYPE (sinklora_[a-z_]+) ([a-z]+)");
+  static const std::regex sample("(sinklora_[a-z_]+)(\\{(.*)\\})? [^ ]+");
+  static const std::regex label("([a-z_]+)=\"[^\"]*\"");
+  std::map<std::string, MetricFamily> found;
+  std::istringstream lines(text);
+  std::string family;
+  bool first = true;
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.empty() && line.back() == '\r') line.pop_back();
+    std::smatch match;
+    if (std::regex_match(line, match, type_line)) {
+      family = match[1];
+      found[family].type = match[2];
+      first = true;
+    } else if (std::regex_match(line, match, sample)) {
+      EXPECT_TRUE(std::string(match[1]).starts_with(family)) << line;
+      const std::string text_of_labels = match[3];
+      std::set<std::string> labels;
+      for (std::sregex_iterator
+               it(text_of_labels.begin(), text_of_labels.end(), label),
+           end;
+           it != end; ++it) {
+        if ((*it)[1] != "le") labels.insert((*it)[1]);
+      }
+      if (first) found[family].labels = labels;
+      EXPECT_EQ(found[family].labels, labels) << line;
+      first = false;
+    }
+  }
+  return found;
+}
+
+void CheckFamilies(const std::string& text) {
+  const auto found = ParseFamilies(text);
+  EXPECT_EQ(found, Families());
+  for (const auto& [name, family] : found) {
+    EXPECT_EQ(family.type == "counter", name.ends_with("_total")) << name;
+    // Base units: seconds, bytes, and shares as ratios.
+    EXPECT_FALSE(std::regex_search(
+        name, std::regex("_(ms|millis|micros|kb|mb|mib|gib|percent)(_|$)")))
+        << name;
+    if (family.type == "histogram") {
+      EXPECT_TRUE(name.ends_with("_seconds") || name.ends_with("_ratio"))
+          << name;
+    }
+  }
+}
 
 TEST_F(StandaloneTest, RunsTheMainJobAndKeepsItsResult) {
   ASSERT_THAT(testing::WriteTextDocuments(Path("text"), 12), testing::IsOk());
@@ -80,6 +214,7 @@ TEST_F(StandaloneTest, RunsTheMainJobAndKeepsItsResult) {
               "In the house of the king there was a table", "--max-tokens", "8",
               "--cache", "h2o", "--cache-budget-tokens", "8"});
     EXPECT_EQ(compressed["finished"]["usage"]["resident_tokens"], "8");
+    CheckFamilies(Metrics(*up));
     up->Stop(10);
   }
   EXPECT_FALSE(FileExists(Path("data/endpoint.json")));
@@ -98,11 +233,7 @@ TEST_F(StandaloneTest, AnnouncesItself) {
   EXPECT_EQ(endpoint["grpc"], up->address());
   EXPECT_EQ(endpoint["metrics"], up->metrics_url());
   EXPECT_EQ(endpoint["pid"], getpid());
-  const std::string url = up->metrics_url();
-  const int port = std::stoi(url.substr(url.rfind(':') + 1));
-  ASSERT_OK_AND_ASSIGN(const std::string metrics,
-                       testing::HttpGet(port, "/metrics"));
-  EXPECT_THAT(metrics, AllOf(HasSubstr("200 OK"), HasSubstr("sinklora_")));
+  EXPECT_THAT(Metrics(*up), AllOf(HasSubstr("200 OK"), HasSubstr("sinklora_")));
 }
 
 TEST_F(StandaloneTest, TheDataDirectoryHasOneUser) {

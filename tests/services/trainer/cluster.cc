@@ -8,6 +8,7 @@
 #include "common/rpc/file_transfer.h"
 #include "common/rpc/handlers.h"
 #include "common/rpc/status_translation.h"
+#include "common/rpc/upload_receiver.h"
 #include "tests/testing/matchers.h"
 #include "tests/testing/tiny_model/tiny_model.h"
 
@@ -104,6 +105,8 @@ void ClusterTest::SetUp() {
   curator_server_->SetServing(true);
   trainer::TrainerOptions options;
   options.data_dir = JoinPath(dir_->path(), "trainer");
+  options.import_root = JoinPath(dir_->path(), "imports");
+  ASSERT_OK(MakeDirs(options.import_root));
   options.curator_address = [this] { return curator_address(); };
   options.metrics = metrics_.get();
   options.executor = executor_.get();
@@ -146,8 +149,10 @@ absl::StatusOr<registry::v1::Model> ClusterTest::ImportModel(
   registry::v1::ImportModelRequest request;
   request.mutable_header()->set_name(name);
   request.mutable_header()->set_request_id(NewRequestId());
-  writer->Write(request);
   SL_ASSIGN_OR_RETURN(const auto paths, ListFilesRecursive(dir));
+  SL_ASSIGN_OR_RETURN(*request.mutable_header()->mutable_size(),
+                      MeasureFiles(dir, paths));
+  writer->Write(request);
   const absl::Status sent =
       SendFiles(dir, paths, [&](common::v1::FileChunk chunk) {
         registry::v1::ImportModelRequest part;

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/base/hash.h"
+#include "common/weights/checkpoint_manifest.h"
 #include "services/trainer/job_manager.h"
 #include "tests/services/trainer/trainer_fixture.h"
 #include "tests/testing/matchers.h"
@@ -63,6 +65,7 @@ TEST_F(JobDurabilityTest, KeepsTheLastTwoCheckpoints) {
   EXPECT_EQ(kept[0].step(), 30);
   EXPECT_EQ(kept[1].step(), 40);
   EXPECT_EQ(CountDirs("jobs/" + job.name()), 2);
+  EXPECT_EQ(CountDirs("staging"), 0);
   EXPECT_EQ(Metric("sinklora_trainer_checkpoints_total"), 4);
   // A step that is committed already changes nothing.
   ASSERT_OK_AND_ASSIGN(const auto again, Commit(lease, 40, "other"));
@@ -86,6 +89,62 @@ TEST_F(JobDurabilityTest, BrokenCheckpointFallsBackToTheOneBefore) {
   EXPECT_EQ(Job(job.name()).checkpoint_step(), 10);
   ASSERT_OK(Commit(lease, 20));  // can be committed anew
   ASSERT_OK(jobs_->OpenCheckpoint(lease));
+}
+
+TEST_F(JobDurabilityTest, CheckpointAWorkerCannotLoadIsDropped) {
+  const auto job = Submit();
+  const auto lease = Lease();
+  ASSERT_OK(Commit(lease, 10));
+  ASSERT_OK(Commit(lease, 20));
+  ASSERT_OK_AND_ASSIGN(const auto stored, jobs_->OpenCheckpoint(lease, 20));
+  EXPECT_EQ(stored.checkpoint.step(), 10);
+  EXPECT_EQ(Job(job.name()).checkpoint_step(), 10);
+  EXPECT_EQ(CountDirs("jobs/" + job.name()), 1);
+  const auto none = jobs_->OpenCheckpoint(lease, 10);
+  EXPECT_THAT(none, StatusIs(StatusCode::kDataLoss, HasSubstr("10")));
+  EXPECT_EQ(ReasonOf(none.status()), "CHECKPOINT_BROKEN");
+  EXPECT_EQ(Job(job.name()).checkpoint_step(), 0);
+}
+
+TEST_F(JobDurabilityTest, CheckpointMustBeWhatItsManifestSays) {
+  const auto job = Submit();
+  const auto lease = Lease();
+  const auto commit = [&](const std::map<std::string, std::string>& content) {
+    const auto staged = artifacts_->NewStaging();
+    EXPECT_OK(staged);
+    for (const auto& [path, bytes] : content) {
+      EXPECT_OK(WriteFileAtomic(JoinPath((*staged)->path(), path), bytes));
+    }
+    const auto files = DescribeFiles((*staged)->path());
+    EXPECT_OK(files);
+    v1::CommitCheckpointHeader header;
+    *header.mutable_lease() = lease;
+    header.set_step(10);
+    return jobs_->CommitCheckpoint(header, (*staged)->path(), *files).status();
+  };
+  ASSERT_OK_AND_ASSIGN(const auto temp, TempDir::Create());
+  const auto manifest = [&](int64_t step, int64_t size_bytes) {
+    EXPECT_OK(WriteCheckpointManifest(
+        temp->path(), {step, "{}", size_bytes, Sha256Hex("state")}));
+    return ReadFile(JoinPath(temp->path(), "manifest.json")).value();
+  };
+  const std::vector<std::map<std::string, std::string>> broken = {
+      {{"state.safetensors", "state"}},
+      {{"state.safetensors", "state"}, {"manifest.json", "{}"}},
+      {{"manifest.json", manifest(10, 5)}},
+      {{"state.safetensors", "state"}, {"manifest.json", manifest(9, 5)}},
+      {{"state.safetensors", "state"}, {"manifest.json", manifest(10, 6)}},
+      {{"state.safetensors", "other"}, {"manifest.json", manifest(10, 5)}},
+  };
+  for (const auto& content : broken) {
+    const absl::Status refused = commit(content);
+    EXPECT_THAT(refused, StatusIs(StatusCode::kInvalidArgument,
+                                  HasSubstr("checkpoint of step 10")));
+    EXPECT_EQ(ReasonOf(refused), "INVALID_CHECKPOINT");
+  }
+  EXPECT_EQ(Job(job.name()).checkpoint_step(), 0);
+  EXPECT_OK(commit(
+      {{"state.safetensors", "state"}, {"manifest.json", manifest(10, 5)}}));
 }
 
 TEST_F(JobDurabilityTest, FailedWriteLeavesNothingHalfDone) {

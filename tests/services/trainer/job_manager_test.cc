@@ -6,6 +6,7 @@
 
 #include <thread>
 
+#include "common/base/mutex.h"
 #include "tests/services/trainer/trainer_fixture.h"
 #include "tests/testing/matchers.h"
 
@@ -73,9 +74,15 @@ TEST_F(JobManagerTest, RunsFromQueuedToSucceeded) {
   EXPECT_EQ(Metric("sinklora_trainer_jobs", {{"state", "succeeded"}}), 1);
 
   ASSERT_OK_AND_ASSIGN(const auto adapter, registry_->GetAdapter("tuned"));
-  EXPECT_EQ(adapter.source_job(), job.name());
+  EXPECT_EQ(adapter.lineage().job(), job.name());
   EXPECT_EQ(adapter.base_model(), "base");
-  EXPECT_EQ(adapter.dataset_digest(), "d1");
+  EXPECT_EQ(adapter.base_model_digest(), Job(job.name()).base_model_digest());
+  EXPECT_EQ(adapter.lineage().dataset(), "data");
+  EXPECT_EQ(adapter.lineage().dataset_digest(), "d1");
+  // The options as they were resolved, not as they were given.
+  EXPECT_EQ(adapter.lineage().recipe().SerializeAsString(),
+            Job(job.name()).resolved().SerializeAsString());
+  EXPECT_EQ(adapter.lineage().recipe().optimizer().beta1(), 0.9);
   EXPECT_EQ(adapter.context_tokens(), 128);
   EXPECT_EQ(adapter.rope_factor(), 2);
   EXPECT_EQ(adapter.lora_rank(), 2);
@@ -137,6 +144,60 @@ TEST_F(JobManagerTest, ExpiredLeaseIsGivenAwayAndFenced) {
   ASSERT_OK(Finish(new_lease, v1::JOB_STATE_SUCCEEDED));
 }
 
+// A clock that tells when somebody has read it.
+class WatchedClock final : public Clock {
+ public:
+  explicit WatchedClock(const Clock* clock) : clock_(clock) {}
+  int64_t WallMicros() const override { return clock_->WallMicros(); }
+  int64_t MonotonicMicros() const override {
+    const int64_t micros = clock_->MonotonicMicros();
+    MutexLock lock(&mutex_);
+    ++reads_;
+    changed_.NotifyAll();
+    return micros;
+  }
+  int64_t reads() const {
+    MutexLock lock(&mutex_);
+    return reads_;
+  }
+  // Gives up after a minute, so that a test without a reader fails.
+  void WaitForReads(int64_t reads) const {
+    MutexLock lock(&mutex_);
+    for (int i = 0; i < 60 && reads_ < reads; ++i) {
+      changed_.WaitFor(&mutex_, std::chrono::seconds(1));
+    }
+  }
+
+ private:
+  const Clock* const clock_;
+  mutable Mutex mutex_;
+  mutable CondVar changed_;
+  mutable int64_t reads_ = 0;
+};
+
+TEST_F(JobManagerTest, HeartbeatThatHadToWaitRenewsItsLease) {
+  WatchedClock clock(&clock_);
+  jobs_clock_ = &clock;
+  Reopen();
+  const auto job = Submit();
+  const auto lease = Lease("w1");
+  clock_.AdvanceSeconds(kTtlSeconds - 1);
+  // Something long is being written while the heartbeat arrives in time.
+  store_->HoldWrite();
+  std::thread committer([&] { EXPECT_OK(Commit(lease, 10)); });
+  store_->WaitUntilHeld();
+  const int64_t reads = clock.reads();
+  std::thread beater([&] { EXPECT_OK(Beat(lease)); });
+  clock.WaitForReads(reads + 1);
+  clock_.AdvanceSeconds(2);
+  store_->ReleaseWrite();
+  committer.join();
+  beater.join();
+  EXPECT_EQ(Job(job.name()).state(), v1::JOB_STATE_RUNNING);
+  EXPECT_EQ(Metric("sinklora_trainer_lease_expiries_total"), 0);
+  jobs_.reset();  // before its clock
+}
+
 TEST_F(JobManagerTest, LeasingTakesBackWhatHasExpired) {
   const auto job = Submit();
   Lease("w1");
@@ -169,6 +230,62 @@ TEST_F(JobManagerTest, AttemptsThatGetOnDoNotCountAgainstTheJob) {
     ExpireLease();
   }
   EXPECT_EQ(Job(job.name()).error_reason(), "MAX_ATTEMPTS");
+}
+
+TEST_F(JobManagerTest, AJobGivenBackIsQueuedAtOnceAndNotCounted) {
+  const auto job = Submit();
+  const auto release = [this](const v1::Lease& lease) {
+    v1::HeartbeatRequest request;
+    *request.mutable_lease() = lease;
+    request.set_release(true);
+    return jobs_->Heartbeat(request).status();
+  };
+  for (int attempt = 1; attempt <= 2 * kMaxAttempts; ++attempt) {
+    const auto lease = Lease();
+    ASSERT_OK(release(lease));
+    ASSERT_EQ(Job(job.name()).state(), v1::JOB_STATE_QUEUED);
+    EXPECT_EQ(Job(job.name()).attempt(), attempt);
+    EXPECT_EQ(ReasonOf(Beat(lease).status()), "STALE_LEASE_EPOCH");
+  }
+  EXPECT_THAT(Job(job.name()).state_reason(), HasSubstr("given back"));
+  EXPECT_EQ(Metric("sinklora_trainer_lease_expiries_total"), 0);
+  // Nor does it forgive attempts that were lost.
+  for (int lost = 1; lost < kMaxAttempts; ++lost) {
+    Lease();
+    ExpireLease();
+    EXPECT_EQ(Job(job.name()).lost_attempts(), lost);
+    ASSERT_OK(release(Lease()));
+  }
+  Lease();
+  ExpireLease();
+  EXPECT_EQ(Job(job.name()).error_reason(), "MAX_ATTEMPTS");
+
+  const auto cancelled = Submit("b");
+  const auto lease = Lease();
+  ASSERT_OK(Cancel(cancelled.name(), NextRequestId()));
+  ASSERT_OK(release(lease));
+  EXPECT_EQ(Job(cancelled.name()).state(), v1::JOB_STATE_CANCELLED);
+}
+
+TEST_F(JobManagerTest, TheNewestEventsAreKept) {
+  kept_events_ = 5;
+  Reopen();
+  const auto job = Submit();   // 1
+  const auto lease = Lease();  // 2
+  ASSERT_OK(Beat(lease, {1, 2, 3}));
+  ASSERT_OK_AND_ASSIGN(auto page, jobs_->WaitForEvents(job.name(), 1, kNoWait));
+  EXPECT_EQ(page.events.size(), 5u);
+  ASSERT_OK(Beat(lease, {4, 5, 6}));
+  ASSERT_OK_AND_ASSIGN(page, jobs_->WaitForEvents(job.name(), 1, kNoWait));
+  ASSERT_EQ(page.events.size(), 5u);
+  EXPECT_EQ(page.events.front().sequence(), 4);
+  EXPECT_EQ(page.events.back().sequence(), 8);
+  EXPECT_EQ(page.events.back().metrics().step(), 6);
+  // A watcher that asks for what is gone gets what is there, to the end.
+  ASSERT_OK(Finish(lease, v1::JOB_STATE_FAILED));
+  ASSERT_OK_AND_ASSIGN(page, jobs_->WaitForEvents(job.name(), 1, kNoWait));
+  EXPECT_EQ(page.events.front().sequence(), 5);
+  EXPECT_TRUE(page.ended);
 }
 
 TEST_F(JobManagerTest, FailureOfTheJobIsRecorded) {
@@ -272,6 +389,36 @@ TEST_F(JobManagerTest, CreateRefusesWhatIsMissingOrTaken) {
   // Nothing of all this stayed.
   ASSERT_OK_AND_ASSIGN(const auto list, jobs_->ListJobs({}));
   EXPECT_EQ(list.jobs_size(), 1);
+}
+
+TEST_F(JobManagerTest, NobodyTakesTheOutputNameOfAnActiveJob) {
+  const auto job = Submit("tuned");
+  for (int i = 0; i < 2; ++i) {
+    const absl::Status refused =
+        ImportAdapter("tuned", NextRequestId(), *StageAdapter(0.25f)).status();
+    EXPECT_THAT(refused,
+                StatusIs(StatusCode::kAlreadyExists, HasSubstr(job.name())));
+    EXPECT_EQ(ReasonOf(refused), "NAME_RESERVED");
+    EXPECT_EQ(CountDirs("adapters"), 0);
+    Reopen();  // still so after a restart
+  }
+  // Of a model there may be one: it is another kind of name.
+  EXPECT_OK(ImportModel("tuned", NextRequestId(), *StageModel(2)));
+  ASSERT_OK(Finish(Lease(), v1::JOB_STATE_SUCCEEDED));
+  ASSERT_OK_AND_ASSIGN(const auto adapter, registry_->GetAdapter("tuned"));
+  EXPECT_EQ(adapter.lineage().job(), job.name());
+
+  // A job that ended without a result gives the name back.
+  const auto cancelled = Submit("other");
+  ASSERT_OK(Cancel(cancelled.name(), NextRequestId()));
+  EXPECT_OK(ImportAdapter("other", NextRequestId(), *StageAdapter(0.25f)));
+  // And so does one that was never made.
+  store_->FailWrite(1);
+  v1::CreateTrainingJobRequest create;
+  *create.mutable_spec() = Spec("third");
+  create.set_request_id(NextRequestId());
+  EXPECT_FALSE(jobs_->CreateJob(create).ok());
+  EXPECT_OK(ImportAdapter("third", NextRequestId(), *StageAdapter(0.25f)));
 }
 
 TEST_F(JobManagerTest, ListsNewestFirstInPages) {

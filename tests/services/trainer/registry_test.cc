@@ -31,7 +31,8 @@ class RegistryTest : public TrainerCoreTest {
     registry::v1::DeleteModelRequest request;
     request.set_name(name);
     request.set_request_id(id);
-    return registry_->DeleteModel(request);
+    Trash trash(artifacts_.get());
+    return registry_->DeleteModel(request, &trash);
   }
 };
 
@@ -200,11 +201,6 @@ TEST_F(RegistryTest, AdaptersBelongToTheirBase) {
   EXPECT_THAT(DeleteModel("base", "d1"),
               StatusIs(StatusCode::kFailedPrecondition, HasSubstr("ad")));
   EXPECT_EQ(Metric("sinklora_registry_adapters"), 1);
-
-  ASSERT_OK_AND_ASSIGN(const auto merged, artifacts_->NewStaging());
-  ASSERT_OK(registry_->ExportMerged("ad", merged->path()));
-  ASSERT_OK_AND_ASSIGN(const auto files, ModelFiles::Open(merged->path()));
-  EXPECT_EQ(files->config().context_tokens(), 128);
 
   registry::v1::DeleteAdapterRequest request;
   request.set_name("ad");

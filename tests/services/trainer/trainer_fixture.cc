@@ -3,7 +3,9 @@
 
 #include <filesystem>
 
+#include "common/base/hash.h"
 #include "common/base/status.h"
+#include "common/weights/checkpoint_manifest.h"
 #include "common/weights/peft_adapter.h"
 #include "tests/testing/matchers.h"
 #include "tests/testing/tiny_model/tiny_model.h"
@@ -45,10 +47,11 @@ void TrainerCoreTest::Reopen() {
   options.artifacts = artifacts_.get();
   options.registry = registry_.get();
   options.datasets = &datasets_;
-  options.clock = &clock_;
+  options.clock = jobs_clock_;
   options.metrics = metrics_.get();
   options.lease_ttl_seconds = kTtlSeconds;
   options.max_attempts = kMaxAttempts;
+  options.kept_events = kept_events_;
   ASSERT_OK_AND_ASSIGN(jobs_, JobManager::Create(options));
 }
 
@@ -100,7 +103,10 @@ absl::StatusOr<v1::Checkpoint> TrainerCoreTest::Commit(
     const v1::Lease& lease, int64_t step, const std::string& content) {
   SL_ASSIGN_OR_RETURN(const auto staged, artifacts_->NewStaging());
   SL_RETURN_IF_ERROR(
-      WriteFileAtomic(JoinPath(staged->path(), "state.safetensors"), content));
+      WriteFileAtomic(JoinPath(staged->path(), kCheckpointStateFile), content));
+  SL_RETURN_IF_ERROR(WriteCheckpointManifest(
+      staged->path(),
+      {step, "{}", static_cast<int64_t>(content.size()), Sha256Hex(content)}));
   SL_ASSIGN_OR_RETURN(const auto files, DescribeFiles(staged->path()));
   v1::CommitCheckpointHeader header;
   *header.mutable_lease() = lease;

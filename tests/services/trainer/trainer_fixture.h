@@ -95,6 +95,8 @@ class TrainerCoreTest : public ::testing::Test {
   std::unique_ptr<Registry> registry_;
   std::unique_ptr<JobManager> jobs_;
   int64_t disk_reserve_bytes_ = 0;
+  Clock* jobs_clock_ = &clock_;  // of the next Reopen()
+  int64_t kept_events_ = 1000;
   int next_request_ = 0;
 };
 

@@ -12,6 +12,8 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/file_transfer.h"
 #include "common/rpc/status_translation.h"
+#include "common/rpc/upload_receiver.h"
+#include "common/weights/checkpoint_manifest.h"
 #include "tests/services/trainer/cluster.h"
 #include "tests/testing/matchers.h"
 #include "tests/testing/tiny_model/tiny_model.h"
@@ -46,10 +48,15 @@ class TrainerRpcTest : public ClusterTest {
     return FromGrpc(writer->Finish());
   }
 
-  static registry::v1::ImportModelRequest Header() {
+  // Announces one file of `total_bytes`.
+  static registry::v1::ImportModelRequest Header(int64_t total_bytes = 2,
+                                                 int64_t file_count = 1) {
     registry::v1::ImportModelRequest request;
     request.mutable_header()->set_name("tiny");
     request.mutable_header()->set_request_id("r");
+    auto* const size = request.mutable_header()->mutable_size();
+    size->set_file_count(file_count);
+    size->set_total_bytes(total_bytes);
     return request;
   }
 
@@ -121,9 +128,82 @@ TEST_F(TrainerRpcTest, BadUploadsLeaveNothing) {
   EXPECT_THAT(
       Upload({Header(), Chunk("config.json", config, Sha256Hex(config))}),
       StatusIs(StatusCode::kInvalidArgument, HasSubstr("config.json")));
-  EXPECT_THAT(Upload({Header()}), StatusIs(StatusCode::kInvalidArgument));
+  EXPECT_THAT(Upload({Header(2, 0)}),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("0 files")));
+  EXPECT_THAT(Upload({Header(-1)}), StatusIs(StatusCode::kInvalidArgument));
+  EXPECT_THAT(
+      Upload({Header(INT64_MAX)}),
+      StatusIs(StatusCode::kResourceExhausted, HasSubstr("kept in reserve")));
+  EXPECT_THAT(
+      Upload({Header(1), Chunk("config.json", config, Sha256Hex(config))}),
+      StatusIs(StatusCode::kResourceExhausted, HasSubstr("config.json")));
   EXPECT_EQ(CountEntries("models"), 0);
   EXPECT_EQ(CountEntries("staging"), 0);
+}
+
+// The client dies, or its stream ends, right after a whole file.
+TEST_F(TrainerRpcTest, AModelCutBetweenTwoFilesIsNotRegistered) {
+  const std::string dir = JoinPath(dir_->path(), "whole");
+  ASSERT_OK(WriteTinyModel(dir, {}));
+  ASSERT_OK_AND_ASSIGN(const auto paths, ListFilesRecursive(dir));
+  ASSERT_OK_AND_ASSIGN(const auto size, MeasureFiles(dir, paths));
+  // Without its last file this is still a model, but not the one announced.
+  std::vector<registry::v1::ImportModelRequest> messages = {
+      Header(size.total_bytes() + 5, size.file_count() + 1)};
+  ASSERT_OK(SendFiles(dir, paths, [&](common::v1::FileChunk chunk) {
+    *messages.emplace_back().mutable_chunk() = std::move(chunk);
+    return true;
+  }));
+  const absl::Status cut = Upload(messages);
+  EXPECT_THAT(cut, StatusIs(StatusCode::kDataLoss));
+  EXPECT_EQ(GetErrorDetail(cut).reason, "TRANSFER_INCOMPLETE");
+  EXPECT_EQ(CountEntries("models"), 0);
+  messages.push_back(Chunk("notes.txt", "hello", Sha256Hex("hello")));
+  EXPECT_OK(Upload(messages));
+  EXPECT_EQ(CountEntries("models"), 1);
+}
+
+TEST_F(TrainerRpcTest, ACheckpointCutBetweenTwoFilesIsNotCommitted) {
+  AddInputs();
+  const auto job = Submit(Spec("tuned"));
+  const auto context = MakeContext(kUnaryTimeoutSeconds);
+  trainer::v1::LeaseJobRequest lease_request;
+  lease_request.set_worker_id("w1");
+  trainer::v1::LeaseJobResponse leased;
+  ASSERT_OK(FromGrpc(worker_->LeaseJob(context.get(), lease_request, &leased)));
+  ASSERT_OK_AND_ASSIGN(const auto checkpoint, TempDir::Create());
+  ASSERT_OK(WriteFileAtomic(JoinPath(checkpoint->path(), kCheckpointStateFile),
+                            "state"));
+  ASSERT_OK(WriteCheckpointManifest(checkpoint->path(),
+                                    {2, "{}", 5, Sha256Hex("state")}));
+  ASSERT_OK_AND_ASSIGN(const auto paths,
+                       ListFilesRecursive(checkpoint->path()));
+  const auto commit = [&](size_t sent_files) {
+    const auto call = MakeContext(kUnaryTimeoutSeconds);
+    trainer::v1::CommitCheckpointResponse response;
+    const auto writer = worker_->CommitCheckpoint(call.get(), &response);
+    trainer::v1::CommitCheckpointRequest request;
+    *request.mutable_header()->mutable_lease() = leased.lease();
+    request.mutable_header()->set_step(2);
+    *request.mutable_header()->mutable_size() =
+        MeasureFiles(checkpoint->path(), paths).value();
+    writer->Write(request);
+    EXPECT_OK(SendFiles(checkpoint->path(),
+                        {paths.begin(), paths.begin() + sent_files},
+                        [&](common::v1::FileChunk chunk) {
+                          *request.mutable_chunk() = std::move(chunk);
+                          return writer->Write(request);
+                        }));
+    writer->WritesDone();
+    return FromGrpc(writer->Finish());
+  };
+  const absl::Status cut = commit(1);
+  EXPECT_THAT(cut, StatusIs(StatusCode::kDataLoss));
+  EXPECT_EQ(GetErrorDetail(cut).reason, "TRANSFER_INCOMPLETE");
+  EXPECT_EQ(Job(job.name()).checkpoint_step(), 0);
+  EXPECT_EQ(CountEntries("staging"), 0);
+  EXPECT_OK(commit(paths.size()));
+  EXPECT_EQ(Job(job.name()).checkpoint_step(), 2);
 }
 
 TEST_F(TrainerRpcTest, RefusalsCarryFieldAndReason) {

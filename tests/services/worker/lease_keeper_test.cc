@@ -26,7 +26,10 @@ class HeartbeatSink final : public Remote {
     MutexLock lock(&mutex_);
     ++calls_;
     changed_.NotifyAll();
+    while (held_) changed_.Wait(&mutex_);
     if (!answer_.ok()) return answer_;
+    if (request.has_plan()) plans_.push_back(request.plan().sink_tokens());
+    if (request.release()) ++releases_;
     for (const auto& metrics : request.metrics()) {
       steps_.push_back(metrics.step());
     }
@@ -43,14 +46,36 @@ class HeartbeatSink final : public Remote {
     MutexLock lock(&mutex_);
     cancel_ = true;
   }
+  void WaitUntilCalled() {
+    MutexLock lock(&mutex_);
+    while (calls_ == 0) changed_.Wait(&mutex_);
+  }
   void WaitForCalls(int more) {
     MutexLock lock(&mutex_);
     const int wanted = calls_ + more;
     while (calls_ < wanted) changed_.Wait(&mutex_);
   }
+  // While held, calls have arrived and are not answered.
+  void Hold(bool held) {
+    MutexLock lock(&mutex_);
+    held_ = held;
+    changed_.NotifyAll();
+  }
   std::vector<int64_t> steps() {
     MutexLock lock(&mutex_);
     return steps_;
+  }
+  int calls() {
+    MutexLock lock(&mutex_);
+    return calls_;
+  }
+  int releases() {
+    MutexLock lock(&mutex_);
+    return releases_;
+  }
+  std::vector<int64_t> plans() {
+    MutexLock lock(&mutex_);
+    return plans_;
   }
 
   absl::StatusOr<trainer::v1::LeaseJobResponse> LeaseJob(
@@ -62,8 +87,9 @@ class HeartbeatSink final : public Remote {
                                 const Cancellation*) override {
     return absl::UnimplementedError("");
   }
-  absl::Status DownloadCheckpoint(const trainer::v1::Lease&, const std::string&,
-                                  const Cancellation*) override {
+  absl::StatusOr<int64_t> DownloadCheckpoint(const trainer::v1::Lease&, int64_t,
+                                             const std::string&,
+                                             const Cancellation*) override {
     return absl::UnimplementedError("");
   }
   absl::Status FinishJob(const trainer::v1::FinishJobHeader&,
@@ -73,7 +99,7 @@ class HeartbeatSink final : public Remote {
   absl::StatusOr<registry::v1::Model> GetModel(const std::string&) override {
     return absl::UnimplementedError("");
   }
-  absl::Status DownloadModel(const std::string&, const std::string&,
+  absl::Status DownloadModel(const registry::v1::Model&, const std::string&,
                              const Cancellation*) override {
     return absl::UnimplementedError("");
   }
@@ -89,7 +115,10 @@ class HeartbeatSink final : public Remote {
   CondVar changed_;
   absl::Status answer_;
   bool cancel_ = false;
+  bool held_ = false;
+  int releases_ = 0;
   int calls_ = 0;
+  std::vector<int64_t> plans_;
   std::vector<int64_t> steps_;
 };
 
@@ -139,6 +168,25 @@ TEST_F(LeaseKeeperTest, KeepsMeasurementsThroughAnOutage) {
   EXPECT_EQ(keeper->cause(), StopCause::kNone);
 }
 
+TEST_F(LeaseKeeperTest, APlanReportedDuringARenewalGoesOutWithTheNext) {
+  trainer::v1::ResolvedPlan plan;
+  plan.set_sink_tokens(1);
+  sink_.Hold(true);
+  const auto keeper = Make();
+  keeper->ReportPlan(plan);
+  sink_.WaitUntilCalled();
+  // The request is on its way, with the first plan or with none.
+  plan.set_sink_tokens(2);
+  keeper->ReportPlan(plan);
+  sink_.Hold(false);
+  ASSERT_OK(keeper->Flush());
+  ASSERT_FALSE(sink_.plans().empty());
+  EXPECT_EQ(sink_.plans().back(), 2);
+  const size_t sent = sink_.plans().size();
+  ASSERT_OK(keeper->Flush());
+  EXPECT_EQ(sink_.plans().size(), sent);  // and only once
+}
+
 TEST_F(LeaseKeeperTest, GivesUpAfterTwoThirdsWithoutRenewal) {
   sink_.Answer(absl::UnavailableError("the trainer is away"));
   const auto keeper = Make();
@@ -158,6 +206,28 @@ TEST_F(LeaseKeeperTest, StaleAnswerIsFinal) {
   ASSERT_TRUE(keeper->WaitFor(StopCause::kLeaseLost, kPatience));
   sink_.Answer(absl::OkStatus());
   EXPECT_TRUE(IsLeaseLost(keeper->Flush()));
+}
+
+TEST_F(LeaseKeeperTest, AReleaseCarriesMeasurementsAndIsTheLastCall) {
+  const auto keeper = Make();
+  keeper->Report(Step(1));
+  keeper->RequestShutdown();
+  ASSERT_OK(keeper->Release());
+  EXPECT_THAT(sink_.steps(), ElementsAre(1));
+  EXPECT_EQ(sink_.releases(), 1);
+  const int calls = sink_.calls();
+  EXPECT_TRUE(IsLeaseLost(keeper->Flush()));
+  EXPECT_TRUE(IsLeaseLost(keeper->Release()));
+  EXPECT_EQ(sink_.calls(), calls);
+  EXPECT_EQ(keeper->cause(), StopCause::kShutdown);
+}
+
+TEST_F(LeaseKeeperTest, AReleaseThatFailedLeavesTheLease) {
+  sink_.Answer(absl::UnavailableError("the trainer restarts"));
+  const auto keeper = Make();
+  EXPECT_FALSE(keeper->Release().ok());
+  sink_.Answer(absl::OkStatus());
+  EXPECT_OK(keeper->Flush());
 }
 
 TEST_F(LeaseKeeperTest, CancelInterruptsButKeepsTheLease) {

@@ -9,7 +9,6 @@
 
 #include "common/base/status.h"
 #include "common/rpc/channel.h"
-#include "common/rpc/file_transfer.h"
 #include "common/rpc/status_translation.h"
 #include "common/weights/model_files.h"
 #include "tests/services/worker/worker_fixture.h"
@@ -62,25 +61,32 @@ TEST_F(WorkerE2eTest, JobRunsToARegisteredAdapter) {
   EXPECT_EQ(adapter.context_tokens(), 128);
   EXPECT_EQ(adapter.rope_factor(), 2);
   EXPECT_EQ(adapter.lora_rank(), 8);
-  EXPECT_EQ(adapter.source_job(), job.name());
-  EXPECT_EQ(Metric(*worker_metrics_, "sinklora_worker_tokens_total"),
-            6 * 2 * kContextTokens);
-  EXPECT_EQ(Metric(*worker_metrics_,
-                   "sinklora_worker_checkpoint_duration_seconds_count"),
-            3);
+  EXPECT_EQ(adapter.lineage().job(), job.name());
+  EXPECT_EQ(
+      Metric(*worker_metrics_, "sinklora_worker_tokens_total{worker=\"0\"}"),
+      6 * 2 * kContextTokens);
+  EXPECT_EQ(
+      Metric(*worker_metrics_,
+             "sinklora_worker_checkpoint_duration_seconds_count{worker=\"0\"}"),
+      3);
 
-  // The merged model is a whole Hugging Face directory.
-  ASSERT_OK_AND_ASSIGN(const auto merged, TempDir::Create());
-  FileReceiver receiver(merged->path(), INT64_MAX);
-  const auto context = MakeContext(kTransferTimeoutSeconds);
-  registry::v1::ExportMergedModelRequest request;
+  // Merged it is a model, and says where it comes from.
+  registry::v1::MergeAdapterRequest request;
   request.set_adapter("tuned");
-  const auto reader = registry_->ExportMergedModel(context.get(), request);
-  registry::v1::ExportMergedModelResponse response;
-  while (reader->Read(&response)) ASSERT_OK(receiver.Accept(response.chunk()));
-  ASSERT_OK(FromGrpc(reader->Finish()));
-  ASSERT_OK_AND_ASSIGN(const auto files, ModelFiles::Open(merged->path()));
-  EXPECT_EQ(files->config().context_tokens(), 128);
+  request.set_model_name("merged");
+  request.set_request_id("merge");
+  registry::v1::MergeAdapterResponse response;
+  const auto context = MakeContext(kTransferTimeoutSeconds);
+  ASSERT_OK(
+      FromGrpc(registry_->MergeAdapter(context.get(), request, &response)));
+  const registry::v1::Model& merged = response.model();
+  EXPECT_EQ(merged.architecture().context_tokens(), 128);
+  EXPECT_EQ(merged.base_model(), "base");
+  EXPECT_EQ(merged.lineage().adapter_digest(), adapter.digest());
+  EXPECT_EQ(merged.lineage().job(), job.name());
+  EXPECT_EQ(merged.lineage().recipe().steps(), 6);
+  EXPECT_LE(merged.lineage().merge_check().max_relative_logit_difference(),
+            merged.lineage().merge_check().relative_logit_bound());
 }
 
 TEST_F(WorkerE2eTest, FullParameterJobRegistersAModel) {
@@ -95,7 +101,7 @@ TEST_F(WorkerE2eTest, FullParameterJobRegistersAModel) {
   registry::v1::GetModelResponse response;
   const auto context = MakeContext(kUnaryTimeoutSeconds);
   ASSERT_OK(FromGrpc(registry_->GetModel(context.get(), request, &response)));
-  EXPECT_EQ(response.model().source_job(), job.name());
+  EXPECT_EQ(response.model().lineage().job(), job.name());
   EXPECT_EQ(response.model().architecture().context_tokens(), 128);
 }
 
@@ -117,6 +123,52 @@ TEST_F(WorkerE2eTest, AttemptAfterALostWorkerGivesTheSameBytes) {
   EXPECT_EQ(Job(job.name()).metrics().total_tokens(), 6 * 2 * kContextTokens);
   ASSERT_OK_AND_ASSIGN(const auto adapter, Adapter("tuned"));
   EXPECT_EQ(adapter.digest(), wanted);
+}
+
+// Files that arrived as they were sent, but are no checkpoint: the one before
+// is as good a place to go on from.
+TEST_F(WorkerE2eTest, CheckpointThatCannotBeLoadedCostsOnlyItsSteps) {
+  const std::string wanted = UndisturbedDigest(Spec("x"));
+  const TrainingJob job = Submit(Spec("tuned"));
+  hooked_->before_commit = [](const auto& header, const std::string& dir) {
+    if (header.step() != 4) return;
+    ASSERT_OK(RemoveAll(JoinPath(dir, "progress.binpb")));
+  };
+  hooked_->after_commit = [this](int64_t step) {
+    if (step == 4) ExpireLease();
+  };
+  ASSERT_EQ(RunNextJob(), "abandoned");
+  EXPECT_EQ(Job(job.name()).checkpoint_step(), 4);
+  hooked_->before_commit = nullptr;
+  hooked_->after_commit = nullptr;
+  ASSERT_EQ(RunNextJob(), "succeeded") << Job(job.name()).state_reason();
+  ASSERT_OK_AND_ASSIGN(const auto adapter, Adapter("tuned"));
+  EXPECT_EQ(adapter.digest(), wanted);
+  EXPECT_EQ(Job(job.name()).metrics().total_tokens(), 6 * 2 * kContextTokens);
+}
+
+TEST_F(WorkerE2eTest, JobWithoutALoadableCheckpointFailsAndSaysSo) {
+  const TrainingJob job = Submit(Spec("tuned"));
+  hooked_->before_commit = [](const auto&, const std::string& dir) {
+    ASSERT_OK(RemoveAll(JoinPath(dir, "progress.binpb")));
+  };
+  hooked_->after_commit = [this](int64_t step) {
+    if (step == 4) ExpireLease();
+  };
+  ASSERT_EQ(RunNextJob(), "abandoned");
+  ASSERT_EQ(RunNextJob(), "failed");
+  EXPECT_EQ(Job(job.name()).error_reason(), "CHECKPOINT_BROKEN");
+  EXPECT_THAT(Job(job.name()).state_reason(), HasSubstr("cannot be loaded"));
+}
+
+TEST_F(WorkerE2eTest, CheckpointUnlikeItsManifestIsRefused) {
+  const TrainingJob job = Submit(Spec("tuned"));
+  hooked_->before_commit = [](const auto&, const std::string& dir) {
+    ASSERT_OK(WriteFileAtomic(JoinPath(dir, "state.safetensors"), "short"));
+  };
+  ASSERT_EQ(RunNextJob(), "failed");
+  EXPECT_EQ(Job(job.name()).error_reason(), "INVALID_CHECKPOINT");
+  EXPECT_EQ(Job(job.name()).checkpoint_step(), 0);
 }
 
 TEST_F(WorkerE2eTest, WorkerWithoutACheckpointStartsOver) {
@@ -185,8 +237,10 @@ TEST_F(WorkerE2eTest, StoppedWorkerHandsOverItsProgress) {
   first->Stop();
   const int64_t reached = Job(job.name()).checkpoint_step();
   EXPECT_GE(reached, 1);
-  EXPECT_EQ(Job(job.name()).state(), trainer::v1::JOB_STATE_RUNNING);
-  ExpireLease();
+  // At once, without waiting for the lease to lapse.
+  EXPECT_EQ(Job(job.name()).state(), trainer::v1::JOB_STATE_QUEUED);
+  EXPECT_EQ(Job(job.name()).lost_attempts(), 0);
+  EXPECT_EQ(Metric(*metrics_, "sinklora_trainer_lease_expiries_total"), 0);
   auto second = MakeWorker("w2");
   second->Start();
   Watch(job.name(), [&](const auto& event) {
@@ -196,9 +250,10 @@ TEST_F(WorkerE2eTest, StoppedWorkerHandsOverItsProgress) {
   ASSERT_OK(Cancel(job.name()));
   Watch(job.name());
   second->Stop();
-  EXPECT_EQ(Metric(*worker_metrics_,
-                   "sinklora_worker_jobs_total{outcome=\"abandoned\"}"),
-            1);
+  EXPECT_EQ(
+      Metric(*worker_metrics_,
+             "sinklora_worker_jobs_total{outcome=\"released\",worker=\"0\"}"),
+      1);
 }
 
 TEST_F(WorkerE2eTest, TwoWorkersRunEachJobOnce) {
@@ -217,9 +272,10 @@ TEST_F(WorkerE2eTest, TwoWorkersRunEachJobOnce) {
   }
   w1->Stop();
   w2->Stop();
-  EXPECT_EQ(Metric(*worker_metrics_,
-                   "sinklora_worker_jobs_total{outcome=\"succeeded\"}"),
-            4);
+  EXPECT_EQ(
+      Metric(*worker_metrics_,
+             "sinklora_worker_jobs_total{outcome=\"succeeded\",worker=\"0\"}"),
+      4);
   ASSERT_OK_AND_ASSIGN(const auto a, Adapter("a"));
   ASSERT_OK_AND_ASSIGN(const auto d, Adapter("d"));
   EXPECT_EQ(a.digest(), d.digest());  // same spec, same bytes

@@ -55,10 +55,10 @@ class HookedRemote final : public worker::Remote {
     if (status.ok() && after_commit) after_commit(header.step());
     return status;
   }
-  absl::Status DownloadCheckpoint(const trainer::v1::Lease& lease,
-                                  const std::string& dir,
-                                  const Cancellation* cancellation) override {
-    return remote_->DownloadCheckpoint(lease, dir, cancellation);
+  absl::StatusOr<int64_t> DownloadCheckpoint(
+      const trainer::v1::Lease& lease, int64_t broken_step,
+      const std::string& dir, const Cancellation* cancellation) override {
+    return remote_->DownloadCheckpoint(lease, broken_step, dir, cancellation);
   }
   absl::Status FinishJob(const trainer::v1::FinishJobHeader& header,
                          const std::string& result_dir,
@@ -70,9 +70,10 @@ class HookedRemote final : public worker::Remote {
       const std::string& name) override {
     return remote_->GetModel(name);
   }
-  absl::Status DownloadModel(const std::string& name, const std::string& dir,
+  absl::Status DownloadModel(const registry::v1::Model& model,
+                             const std::string& dir,
                              const Cancellation* cancellation) override {
-    return remote_->DownloadModel(name, dir, cancellation);
+    return remote_->DownloadModel(model, dir, cancellation);
   }
   absl::Status StreamExamples(
       const curator::v1::StreamExamplesRequest& request,
@@ -103,7 +104,8 @@ class WorkerE2eTest : public ClusterTest {
     kernels::BackendOptions options;
     options.num_threads = 1;
     ASSERT_OK(ToAbsl(kernels::OpenBackend(kDevice, options, &backend_)));
-    counters_ = std::make_unique<worker::WorkerMetrics>(worker_metrics_.get());
+    counters_ =
+        std::make_unique<worker::WorkerMetrics>(worker_metrics_.get(), 0);
   }
 
   // Leases the next job and runs it in this thread. How that ended.

@@ -1,0 +1,23 @@
+// SentencePiece's tokenizer.model with its character map, and text through what
+// was accepted.
+//
+// SPDX-License-Identifier: Apache-2.0
+#include "common/text/sentencepiece_tokenizer.h"
+#include "tests/fuzz/tokenizer_check.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  const auto file = sinklora::ParseSentencePieceFile(text, "tokenizer.model");
+  if (!file.ok()) {
+    sinklora::fuzz::CheckRefusal(file.status(), "tokenizer.model");
+    return 0;
+  }
+  const auto tokenizer =
+      sinklora::MakeSentencePieceTokenizer(*file, {}, "tokenizer.model");
+  if (!tokenizer.ok()) {
+    sinklora::fuzz::CheckRefusal(tokenizer.status(), "tokenizer.model");
+    return 0;
+  }
+  sinklora::fuzz::CheckTokenizer(**tokenizer, text);
+  return 0;
+}
