@@ -117,7 +117,8 @@ TEST_F(ChatDetectionTest, AnswersAndTheirEndTokensAreSupervised) {
 }
 
 TEST_F(ChatDetectionTest, OtherTemplatesAreRefusedWithTheList) {
-  for (const json& unknown : Golden()["unknown"]) {
+  const json golden = Golden();  // outlives the loop
+  for (const json& unknown : golden["unknown"]) {
     EXPECT_THAT(DetectChatFormat(std::string(unknown["template"]), "dir"),
                 StatusIs(kInvalid, AllOf(HasSubstr("dir: the chat template"),
                                          HasSubstr("llama-2, llama-3"))))
