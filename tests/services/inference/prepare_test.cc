@@ -114,6 +114,31 @@ TEST_F(PrepareTest, ChatsEndWithTheUserAndBringTheirStopStrings) {
   EXPECT_THAT(Refusal(params), HasSubstr("comes with no chat template"));
 }
 
+TEST_F(PrepareTest, AutoIsTheTemplateThatTheModelComesWith) {
+  const auto with_format =
+      [&](absl::StatusOr<std::optional<ChatFormat>> format) {
+        auto base = std::make_shared<LoadedBase>(*Target()->base);
+        base->chat_format = std::move(format);
+        auto target = std::make_shared<ServedTarget>();
+        target->base = std::move(base);
+        target->model = Target()->model;
+        GenerationParams params;
+        params.max_tokens = 8;
+        params.prompt = ChatPromptParams{{{"user", "Hello"}}, "auto"};
+        return PrepareGeneration(std::move(target), std::move(params));
+      };
+  ChatFormat own = NamedChatFormat(ChatTemplate::kChatMl);
+  own.default_system = "Be kind.";
+  ASSERT_OK_AND_ASSIGN(const GenerationRequest request, with_format(own));
+  ASSERT_OK_AND_ASSIGN(
+      const EncodedChat chat,
+      EncodeChat(Target()->tokenizer(), own, {{"user", "Hello"}}));
+  EXPECT_EQ(request.prompt, chat.token_ids);
+  EXPECT_THAT(with_format(absl::InvalidArgumentError("unknown template")),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("unknown template")));
+}
+
 TEST_F(PrepareTest, TextSurvivesEncodingAndDecoding) {
   const Tokenizer& tokenizer = Target()->tokenizer();
   const std::string text = "A caf\u00e9 at noon";
