@@ -51,6 +51,7 @@ class TokenizerCache {
  public:
   TokenizerCache(DataLayout layout, ModelSource* models)
       : layout_(std::move(layout)), models_(models) {}
+  ~TokenizerCache();
 
   // The tokenizer the model has now. kNotFound naming the model; kDataLoss when
   // the downloaded tokenizer is not the one the registry says.

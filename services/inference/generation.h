@@ -64,6 +64,7 @@ class EventChannel {
   // `engine` is signalled when the consumer makes room or goes away.
   EventChannel(size_t capacity, std::shared_ptr<WakeSignal> engine)
       : capacity_(capacity), engine_(std::move(engine)) {}
+  ~EventChannel();
 
   // Producer. The engine does not step a request whose channel is full, so Push
   // never finds it full.
