@@ -416,9 +416,9 @@ void Registry::TakeDirUnlessShared(const std::string& digest, Trash* trash) {
   trash->Take(Kind<Artefact>::Dir(*options_.artifacts, digest));
 }
 
-absl::StatusOr<std::optional<Model>> Registry::FindMerged(
-    const registry::v1::MergeAdapterRequest& request, const Adapter& adapter) {
-  MutexLock lock(&mutex_);
+absl::StatusOr<std::optional<Model>> Registry::FindMergedLocked(
+    const registry::v1::MergeAdapterRequest& request,
+    const std::string& adapter_digest, const std::string& base_digest) {
   SL_ASSIGN_OR_RETURN(const auto seen,
                       requests_.Find(kMergeAdapter, request.request_id(),
                                      Fingerprint(request)));
@@ -428,28 +428,43 @@ absl::StatusOr<std::optional<Model>> Registry::FindMerged(
     return std::optional<Model>(std::move(stored));
   }
   const auto it = models_.find(request.model_name());
-  if (it == models_.end()) return std::optional<Model>();
+  if (it == models_.end()) {
+    SL_RETURN_IF_ERROR(CheckNotReserved<Model>(request.model_name()));
+    return std::optional<Model>();
+  }
   const Model& model = it->second;
-  if (model.lineage().adapter_digest() == adapter.digest() &&
-      model.base_model_digest() == adapter.base_model_digest()) {
+  if (model.lineage().adapter_digest() == adapter_digest &&
+      model.base_model_digest() == base_digest) {
     return std::optional<Model>(model);
   }
   return MakeError(
       absl::StatusCode::kAlreadyExists,
       fmt::format("model {} holds other content (digest {}) than adapter {} "
-                  "merged into {}",
-                  model.name(), model.digest(), adapter.name(),
-                  adapter.base_model()),
+                  "merged into its base",
+                  model.name(), model.digest(), request.adapter()),
       {"NAME_TAKEN", {{"name", model.name()}, {"digest", model.digest()}}});
+}
+
+absl::StatusOr<std::optional<Model>> Registry::FindMerged(
+    const registry::v1::MergeAdapterRequest& request, const Adapter& adapter) {
+  MutexLock lock(&mutex_);
+  return FindMergedLocked(request, adapter.digest(),
+                          adapter.base_model_digest());
 }
 
 absl::StatusOr<Model> Registry::CommitMerged(
     const registry::v1::MergeAdapterRequest& request, Model model,
     const std::string& staged_dir) {
+  MutexLock lock(&mutex_);
+  // Somebody may have taken the name since it was looked up.
+  SL_ASSIGN_OR_RETURN(
+      auto stored, FindMergedLocked(request, model.lineage().adapter_digest(),
+                                    model.base_model_digest()));
+  if (stored) return *std::move(stored);
   WriteBatch batch;
   requests_.Record(kMergeAdapter, request.request_id(), Fingerprint(request),
                    model.SerializeAsString(), &batch);
-  return CommitModel(std::move(model), staged_dir, std::move(batch));
+  return Commit(std::move(model), staged_dir, std::move(batch));
 }
 
 std::set<std::string> Registry::ReferencedDirs() {

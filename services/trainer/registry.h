@@ -77,11 +77,12 @@ class Registry {
       WriteBatch batch);
 
   // The model that this request, or another one for the same adapter and name,
-  // registered before. kAlreadyExists when the name holds anything else.
+  // registered before. kAlreadyExists (NAME_TAKEN, NAME_RESERVED) when the name
+  // holds anything else or is reserved.
   absl::StatusOr<std::optional<registry::v1::Model>> FindMerged(
       const registry::v1::MergeAdapterRequest& request,
       const registry::v1::Adapter& adapter);
-  // Registers `model`, whose lineage is complete.
+  // Registers `model`, whose lineage is complete. Errors as FindMerged.
   absl::StatusOr<registry::v1::Model> CommitMerged(
       const registry::v1::MergeAdapterRequest& request,
       registry::v1::Model model, const std::string& staged_dir);
@@ -139,6 +140,10 @@ class Registry {
   absl::StatusOr<Artefact> Commit(Artefact artefact,
                                   const std::string& staged_dir,
                                   WriteBatch batch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<std::optional<registry::v1::Model>> FindMergedLocked(
+      const registry::v1::MergeAdapterRequest& request,
+      const std::string& adapter_digest, const std::string& base_digest)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   template <typename Artefact>
   absl::StatusOr<Artefact> CommitResult(Artefact artefact,

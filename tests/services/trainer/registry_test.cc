@@ -210,6 +210,58 @@ TEST_F(RegistryTest, AdaptersBelongToTheirBase) {
   ASSERT_OK(DeleteModel("base", "d3"));
 }
 
+TEST_F(RegistryTest, MergedModelsKeepTheRulesOfNames) {
+  AddInputs();
+  ASSERT_OK_AND_ASSIGN(const auto adapter,
+                       ImportAdapter("ad", "r1", *StageAdapter()));
+  registry::v1::MergeAdapterRequest request;
+  request.set_adapter("ad");
+  request.set_model_name("merged");
+  request.set_request_id("m1");
+  const auto commit = [&]() -> absl::StatusOr<registry::v1::Model> {
+    const auto staged = StageModel(2);
+    SL_ASSIGN_OR_RETURN(const auto files, DescribeFiles(staged->path()));
+    registry::v1::Model model;
+    model.set_name(request.model_name());
+    model.set_digest(ContentDigest(files));
+    model.set_base_model_digest(adapter.base_model_digest());
+    model.mutable_lineage()->set_adapter_digest(adapter.digest());
+    return registry_->CommitMerged(request, model, staged->path());
+  };
+  ASSERT_OK(registry_->ReserveModelName("merged", "job-1"));
+  EXPECT_EQ(ReasonOf(registry_->FindMerged(request, adapter).status()),
+            "NAME_RESERVED");
+  EXPECT_EQ(ReasonOf(commit().status()), "NAME_RESERVED");
+  registry_->ReleaseModelName("merged", "job-1");
+  store_->FailWrite(1);
+  EXPECT_FALSE(commit().ok());
+  EXPECT_EQ(CountDirs("models"), 1);
+
+  ASSERT_OK_AND_ASSIGN(const auto none,
+                       registry_->FindMerged(request, adapter));
+  EXPECT_FALSE(none.has_value());
+  ASSERT_OK_AND_ASSIGN(const auto merged, commit());
+  // The same request, and another one for the same.
+  for (const char* request_id : {"m1", "m2"}) {
+    request.set_request_id(request_id);
+    ASSERT_OK_AND_ASSIGN(const auto found,
+                         registry_->FindMerged(request, adapter));
+    ASSERT_TRUE(found.has_value());
+    EXPECT_EQ(found->digest(), merged.digest());
+    ASSERT_OK_AND_ASSIGN(const auto again, commit());
+    EXPECT_EQ(again.SerializeAsString(), merged.SerializeAsString());
+  }
+  auto other = adapter;
+  other.set_digest(std::string(64, 'a'));
+  EXPECT_EQ(ReasonOf(registry_->FindMerged(request, other).status()),
+            "NAME_TAKEN");
+  request.set_model_name("base");
+  EXPECT_EQ(ReasonOf(registry_->FindMerged(request, adapter).status()),
+            "NAME_TAKEN");
+  EXPECT_EQ(CountDirs("models"), 2);
+  EXPECT_EQ(CountDirs("staging"), 0);
+}
+
 TEST_F(RegistryTest, ListsInPages) {
   for (const char* name : {"b", "a", "c"}) {
     ASSERT_OK(ImportModel(name, NextRequestId(), *StageModel()));
