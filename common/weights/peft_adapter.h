@@ -70,6 +70,13 @@ absl::Status CheckAdapter(const PeftAdapter& adapter, const LlamaConfig& base);
 absl::Status WritePeftAdapter(const PeftAdapter& adapter,
                               const std::string& directory);
 
+// Records in `directory`'s adapter_config.json for which context and RoPE
+// factor the adapter was tuned, for files that do not say (LongLoRA's, PEFT's).
+// Nothing is written when they say just that; kInvalidArgument when they say
+// something else. The tensors stay as they are.
+absl::Status RecordAdapterContext(int64_t context_tokens, double rope_factor,
+                                  const std::string& directory);
+
 }  // namespace sinklora
 
 #endif  // SINKLORA_COMMON_WEIGHTS_PEFT_ADAPTER_H_

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/weights/peft_config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <set>
 
+#include "absl/strings/ascii.h"
 #include "common/base/status.h"
 #include "common/text/json.h"
 #include "fmt/format.h"
@@ -17,6 +19,9 @@ using nlohmann::ordered_json;
 
 constexpr int64_t kMaxRank = 65536;
 constexpr size_t kMaxEntries = 4096;  // of a list or pattern
+// Of all lists of expressions together, those that are more than a name: only
+// they can take long to match, and each is tried on every module.
+constexpr int64_t kMaxExpressions = 256;
 
 // Keys that ParsePeftConfig turns into fields.
 const std::set<std::string>& FieldKeys() {
@@ -229,6 +234,40 @@ absl::Status ParseNumbers(const json& config, const ordered_json& ordered,
   return absl::OkStatus();
 }
 
+// "layers.0.q_proj" or "layers\\.0\\.q_proj".
+bool IsPlainName(std::string_view pattern) {
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    const bool escaped_dot = pattern.substr(i, 2) == "\\.";
+    if (escaped_dot) ++i;
+    if (!escaped_dot && pattern[i] != '.' && pattern[i] != '_' &&
+        !absl::ascii_isalnum(static_cast<unsigned char>(pattern[i]))) {
+      return false;
+    }
+  }
+  return true;
+}
+
+absl::Status CheckExpressions(const PeftConfig& config,
+                              const std::string& what) {
+  const auto operators = [](const std::string& pattern) {
+    return !IsPlainName(pattern);
+  };
+  const auto key_operators = [&](const auto& entry) {
+    return operators(entry.first);
+  };
+  const int64_t expressions =
+      std::ranges::count_if(config.rank_pattern, key_operators) +
+      std::ranges::count_if(config.alpha_pattern, key_operators) +
+      std::ranges::count_if(config.layers_pattern, operators) +
+      std::ranges::count_if(config.modules_to_save, operators);
+  if (expressions <= kMaxExpressions) return absl::OkStatus();
+  return absl::InvalidArgumentError(fmt::format(
+      "{}: {} regular expressions in rank_pattern, alpha_pattern, "
+      "layers_pattern and modules_to_save, must be at most {} (plain names do "
+      "not count)",
+      what, expressions, kMaxExpressions));
+}
+
 // The keys that are no fields, as they were.
 std::string OtherKeys(const ordered_json& config) {
   ordered_json others = ordered_json::object();
@@ -287,6 +326,7 @@ absl::StatusOr<PeftConfig> ParsePeftConfig(std::string_view text,
     SL_ASSIGN_OR_RETURN(out.modules_to_save,
                         ParseNames(*saved, "modules_to_save", what));
   }
+  SL_RETURN_IF_ERROR(CheckExpressions(out, what));
   out.other_keys = OtherKeys(ordered);
   return out;
 }

@@ -63,8 +63,9 @@ struct PeftConfig {
 // other than CAUSAL_LM, bias other than none, fan_in_fan_out, lora_bias,
 // layer_replication, trainable_token_indices, target_parameters, Megatron,
 // aLoRA and the other LoRA variants, an init_lora_weights that changed the base
-// (PiSSA, OLoRA, CorDA, LoftQ, ...), and any unknown key that is true or a
-// filled list or object.
+// (PiSSA, OLoRA, CorDA, LoftQ, ...), any unknown key that is true or a filled
+// list or object, and for more than 256 regular expressions in the lists
+// together (plain module names do not count).
 absl::StatusOr<PeftConfig> ParsePeftConfig(std::string_view json,
                                            const std::string& what);
 

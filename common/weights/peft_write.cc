@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/base/files.h"
 #include "common/base/status.h"
+#include "common/weights/model_directory.h"
 #include "common/weights/peft_adapter.h"
 #include "common/weights/peft_names.h"
 #include "common/weights/safetensors.h"
@@ -37,6 +38,27 @@ absl::Status WritePeftAdapter(const PeftAdapter& adapter,
                                       tensors, metadata));
   return WriteFileAtomic(JoinPath(directory, kAdapterConfigFile),
                          ToJson(config));
+}
+
+absl::Status RecordAdapterContext(int64_t context_tokens, double rope_factor,
+                                  const std::string& directory) {
+  const std::string path = JoinPath(directory, kAdapterConfigFile);
+  SL_ASSIGN_OR_RETURN(const std::string text,
+                      ReadModelFile(directory, kAdapterConfigFile));
+  SL_ASSIGN_OR_RETURN(PeftConfig config, ParsePeftConfig(text, path));
+  if (config.context_tokens == 0) {
+    config.context_tokens = context_tokens;
+    config.rope_factor = rope_factor;
+    return WriteFileAtomic(path, ToJson(config));
+  }
+  if (config.context_tokens == context_tokens &&
+      config.rope_factor == rope_factor) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      fmt::format("{}: {} is {} and {} is {}; {} and {} were given", path,
+                  kContextTokensKey, config.context_tokens, kRopeFactorKey,
+                  config.rope_factor, context_tokens, rope_factor));
 }
 
 }  // namespace sinklora

@@ -14,7 +14,7 @@ namespace {
 
 constexpr size_t kMaxPatternBytes = 4096;
 // Steps of one match on a module name; honest patterns need some hundreds.
-constexpr uint32_t kMatchLimit = 1'000'000;
+constexpr uint32_t kMatchLimit = 20'000;
 
 absl::Status Bad(std::string_view pattern, std::string_view what, size_t at) {
   return absl::InvalidArgumentError(fmt::format(

@@ -37,7 +37,10 @@ absl::Status CheckTensor(const std::string& name, const FoundTensor& found,
   return absl::OkStatus();
 }
 
-// LongLoRA's [PAD] row: the files have a row more than the vocabulary.
+// LongLoRA's [PAD] row: the files have a row more than the vocabulary. Only
+// that one: a model whose own config.json is further off is damaged. (An
+// adapter may have more, see kMaxDroppedVocabRows: it was made beside a base
+// that had been resized, with a config.json that knew.)
 void DropPadRow(const std::vector<int64_t>& shape, StoredTensor* tensor) {
   if (!HasPadRow(tensor->shape, shape)) return;
   tensor->bytes = tensor->bytes.substr(

@@ -63,6 +63,19 @@ void AddLineage(const v1::Lineage& lineage, Fields* fields) {
   }
 }
 
+std::string ContextLine(const v1::Architecture& shape) {
+  std::string line = FormatCount(shape.context_tokens()) + " tokens";
+  if (shape.rope_type() != "none") {
+    line += fmt::format(", RoPE scaling {} with factor {:g}", shape.rope_type(),
+                        shape.rope_factor());
+  }
+  if (shape.sliding_window_tokens() > 0) {
+    line += fmt::format(", sliding window of {}",
+                        FormatCount(shape.sliding_window_tokens()));
+  }
+  return line;
+}
+
 Fields FieldsOf(const v1::Model& model) {
   const v1::Architecture& shape = model.architecture();
   Fields fields = {
@@ -73,7 +86,7 @@ Fields FieldsOf(const v1::Model& model) {
                             shape.num_layers(), shape.hidden_size(),
                             shape.num_heads(), shape.num_kv_heads())},
       {"vocabulary", FormatCount(shape.vocab_size())},
-      {"context", FormatCount(shape.context_tokens()) + " tokens"},
+      {"context", ContextLine(shape)},
       {"size", FormatBytes(TotalBytes(model))},
       {"digest", FormatDigest(model.digest())},
       {"created", FormatTime(model.create_time())}};
@@ -97,6 +110,11 @@ Fields FieldsOf(const v1::Adapter& adapter) {
       {"size", FormatBytes(TotalBytes(adapter))},
       {"digest", FormatDigest(adapter.digest())},
       {"created", FormatTime(adapter.create_time())}};
+  if (adapter.dropped_vocab_rows() > 0) {
+    fields.emplace_back("not used",
+                        fmt::format("{} rows beyond the base's vocabulary",
+                                    FormatCount(adapter.dropped_vocab_rows())));
+  }
   AddLineage(adapter.lineage(), &fields);
   return fields;
 }

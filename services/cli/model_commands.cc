@@ -23,12 +23,21 @@ struct ImportFlags {
   std::string path;
   std::string base;
   bool server_path = false;
+  int64_t context_tokens = 0;
+  double rope_factor = 0;
 };
 
 struct ShowFlags {
   std::string name;
   bool adapter = false;
 };
+
+template <typename Header>
+void SetContext(const ImportFlags& flags, Header* header) {
+  if (flags.context_tokens == 0) return;
+  header->mutable_context()->set_context_tokens(flags.context_tokens);
+  header->mutable_context()->set_rope_factor(flags.rope_factor);
+}
 
 absl::StatusOr<Artefact> ImportFromPath(Session* session,
                                         RegistryClient* client,
@@ -46,6 +55,7 @@ absl::StatusOr<Artefact> ImportFromPath(Session* session,
   request.set_base_model(flags.base);
   request.set_path(flags.path);
   request.set_request_id(session->RequestId());
+  SetContext(flags, &request);
   SL_ASSIGN_OR_RETURN(Artefact adapter, client->ImportAdapterFromPath(request));
   return adapter;
 }
@@ -78,6 +88,7 @@ absl::StatusOr<Artefact> ImportByUpload(Session* session,
   header.set_name(flags.name);
   header.set_base_model(flags.base);
   header.set_request_id(session->RequestId());
+  SetContext(flags, &header);
   SL_ASSIGN_OR_RETURN(Artefact adapter,
                       client->ImportAdapter(header, upload, on_bytes));
   return adapter;
@@ -163,6 +174,9 @@ void AddImport(CLI::App* group, Session* session) {
       "LongLoRA directory as an adapter",
       "sinklora model import sample ./models/sample\n"
       "  sinklora model import books-lora ./books-lora --base sample\n"
+      "  sinklora model import longlora ./Llama-2-7b-longlora-32k --base "
+      "llama2 "
+      "--context 32768\n"
       "  sinklora model import llama ./llama-bf16.gguf\n"
       "  sinklora model import big /srv/models/big --server-path",
       [session, flags] { return RunImport(session, *flags); });
@@ -174,8 +188,21 @@ void AddImport(CLI::App* group, Session* session) {
           "a .gguf file; with --base, a directory with "
           "adapter_config.json and adapter_model.safetensors")
       ->required();
-  command->add_option("--base", flags->base,
-                      "The path is an adapter of this model");
+  CLI::Option* base = command->add_option(
+      "--base", flags->base, "The path is an adapter of this model");
+  CLI::Option* context =
+      command
+          ->add_option("--context", flags->context_tokens,
+                       "For which context the adapter was tuned, where its "
+                       "files do not say (LongLoRA's model_max_length)")
+          ->needs(base)
+          ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--rope-factor", flags->rope_factor,
+                   "RoPE factor of that context (default: LongLoRA's, the "
+                   "context over the base's, rounded up)")
+      ->needs(context)
+      ->check(CLI::Range(1.0, 65536.0));
   command->add_flag("--server-path", flags->server_path,
                     "The path is one of the server's disk, below its "
                     "--import-root: nothing is uploaded");

@@ -3,16 +3,20 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <limits>
 #include <set>
 #include <string>
 #include <utility>
 
+#include "common/base/hash.h"
 #include "common/base/status.h"
 #include "common/text/tokenizer.h"
 #include "common/weights/checkpoint_manifest.h"
 #include "common/weights/model_files.h"
 #include "common/weights/peft_adapter.h"
+#include "common/weights/peft_names.h"
 
 namespace sinklora::trainer {
 namespace {
@@ -153,7 +157,53 @@ absl::StatusOr<Adapter> CheckAdapter(const std::string& dir,
   adapter.set_rope_factor(peft->context_tokens > 0 ? peft->rope_factor
                                                    : config.rope_factor);
   adapter.set_lora_rank(static_cast<int32_t>(peft->rank));
+  adapter.set_dropped_vocab_rows(peft->dropped_vocab_rows);
   return adapter;
+}
+
+absl::Status ApplyContext(const registry::v1::AdapterContext& context,
+                          const std::string& base_dir, const std::string& dir,
+                          FileInfos* files) {
+  const int64_t tokens = context.context_tokens();
+  double factor = context.rope_factor();
+  const auto bad = [](const char* field, const std::string& defect) {
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     fmt::format("{} {}", field, defect),
+                     {"INVALID_ADAPTER_CONTEXT", {{"field", field}}});
+  };
+  if (tokens < 2 || tokens > std::numeric_limits<int32_t>::max()) {
+    return bad("context.context_tokens",
+               fmt::format("is {}, must be in [2, {}]", tokens,
+                           std::numeric_limits<int32_t>::max()));
+  }
+  if (!(factor == 0 || factor >= 1)) {
+    return bad("context.rope_factor",
+               fmt::format("is {}, must be 0 or at least 1", factor));
+  }
+  SL_ASSIGN_OR_RETURN(const std::string config_json,
+                      ReadFile(JoinPath(base_dir, "config.json")));
+  SL_ASSIGN_OR_RETURN(const LlamaConfig base, ParseLlamaConfig(config_json));
+  if (factor == 0) {
+    const int64_t original = base.context_tokens();
+    const int64_t longer = std::max<int64_t>(
+        1, (tokens + original - 1) / original);  // rounded up, as LongLoRA does
+    factor = base.rope_factor * static_cast<double>(longer);
+  }
+  const absl::Status fits = CheckRopeFactor(base, factor);
+  if (!fits.ok()) {
+    return bad("context.rope_factor",
+               "of this base: " + std::string(fits.message()));
+  }
+  const absl::Status recorded = RecordAdapterContext(tokens, factor, dir);
+  if (!recorded.ok()) return AsUploadError(recorded, dir);
+  const std::string path = JoinPath(dir, kAdapterConfigFile);
+  SL_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  for (auto& file : *files) {
+    if (file.path() != kAdapterConfigFile) continue;
+    file.set_size_bytes(static_cast<int64_t>(text.size()));
+    file.set_sha256(Sha256Hex(text));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckCheckpoint(const std::string& dir, const FileInfos& files,

@@ -23,10 +23,17 @@ absl::StatusOr<registry::v1::Model> CheckModel(const std::string& dir,
                                                const FileInfos& files);
 
 // Reads the PEFT directory `dir` against the base model in `base_dir` and
-// describes it: files, digest, context, RoPE factor, rank.
+// describes it: files, digest, context, RoPE factor, rank, dropped rows.
 absl::StatusOr<registry::v1::Adapter> CheckAdapter(const std::string& dir,
                                                    const FileInfos& files,
                                                    const std::string& base_dir);
+
+// Writes the context into the PEFT directory `dir`, whose `files` are described
+// anew. kInvalidArgument for a value outside its range, a factor that the base
+// in `base_dir` has no meaning for, and files that name another context.
+absl::Status ApplyContext(const registry::v1::AdapterContext& context,
+                          const std::string& base_dir, const std::string& dir,
+                          FileInfos* files);
 
 // Whether the checkpoint in `dir` is one of `step` whose manifest describes
 // `files`. kInvalidArgument (reason INVALID_CHECKPOINT) when not. Reads the

@@ -220,7 +220,14 @@ absl::StatusOr<Model> Registry::ImportModel(
 
 absl::StatusOr<Adapter> Registry::ImportAdapter(
     const registry::v1::ImportAdapterHeader& header,
-    const std::string& staged_dir, const FileInfos& files) {
+    const std::string& staged_dir, FileInfos files) {
+  if (header.has_context()) {
+    // Before anything is hashed: the context is part of the content.
+    SL_ASSIGN_OR_RETURN(const Model base, GetModel(header.base_model()));
+    SL_RETURN_IF_ERROR(ApplyContext(header.context(),
+                                    options_.artifacts->ModelDir(base.digest()),
+                                    staged_dir, &files));
+  }
   return Import<Adapter>(
       header.name(), header.base_model(), header.request_id(), staged_dir,
       files, [&]() -> absl::StatusOr<Adapter> {

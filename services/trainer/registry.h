@@ -55,8 +55,9 @@ class Registry {
   void ReleaseAdapterName(const std::string& name, const std::string& job);
   void ReleaseModelName(const std::string& name, const std::string& job);
 
-  // Uploads that lie in `staged_dir`. The same request_id, or the same name
-  // and content, returns what is stored. kAlreadyExists for a name that holds
+  // Uploads that lie in `staged_dir`; the context of the header is written into
+  // them. The same request_id, or the same name and content, returns what is
+  // stored. kAlreadyExists for a name that holds
   // other content or is reserved, kNotFound for an unknown base model.
   absl::StatusOr<registry::v1::Model> ImportModel(
       const registry::v1::ImportModelHeader& header,
@@ -64,7 +65,7 @@ class Registry {
       const registry::v1::Lineage& lineage = {});
   absl::StatusOr<registry::v1::Adapter> ImportAdapter(
       const registry::v1::ImportAdapterHeader& header,
-      const std::string& staged_dir, const FileInfos& files);
+      const std::string& staged_dir, FileInfos files);
 
   // Results of a job: registers `model` or `adapter` (as CheckModel and
   // CheckAdapter describe them, with name and sources set), whose files lie in

@@ -165,6 +165,7 @@ class Service final : public RegistryService::CallbackService {
           header.set_name(req.name());
           header.set_base_model(req.base_model());
           header.set_request_id(req.request_id());
+          if (req.has_context()) *header.mutable_context() = req.context();
           SL_ASSIGN_OR_RETURN(const StagedFiles staged,
                               CopyFromPath(call, req.path()));
           SL_ASSIGN_OR_RETURN(

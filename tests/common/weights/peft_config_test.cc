@@ -84,6 +84,23 @@ TEST(PeftConfigTest, PatternsKeepTheirOrder) {
   EXPECT_EQ(ToJson(again), ToJson(config));
 }
 
+// Each is tried on every module: their number is bounded, that of names is not.
+TEST(PeftConfigTest, RegularExpressionsAreCounted) {
+  const auto patterns = [](int count, const char* tail) {
+    json out = json::object();
+    for (int i = 0; i < count; ++i) {
+      out["layers\\.0.q_" + std::to_string(i) + tail] = 4;
+    }
+    return out;
+  };
+  EXPECT_OK(Parse({{"rank_pattern", patterns(4000, "")}}));
+  EXPECT_OK(Parse({{"rank_pattern", patterns(128, ".*")},
+                   {"alpha_pattern", patterns(128, "(a|b)+")}}));
+  EXPECT_THAT(Parse({{"rank_pattern", patterns(128, "\\d")},
+                     {"alpha_pattern", patterns(129, "[a]")}}),
+              StatusIs(kInvalid, HasSubstr("257 regular expressions")));
+}
+
 TEST(PeftConfigTest, RefusesByKeyValueAndReason) {
   struct Case {
     const char* key;

@@ -10,6 +10,7 @@
 
 #include <filesystem>
 #include <limits>
+#include <optional>
 
 #include "common/base/hash.h"
 #include "common/base/ids.h"
@@ -18,6 +19,7 @@
 #include "common/rpc/file_transfer.h"
 #include "common/rpc/status_translation.h"
 #include "common/rpc/upload_receiver.h"
+#include "services/trainer/artifact_store.h"
 #include "tests/services/trainer/cluster.h"
 #include "tests/services/trainer/sample_uploads.h"
 #include "tests/testing/matchers.h"
@@ -65,9 +67,9 @@ class RegistryRpcTest : public ClusterTest {
     if (damage) damage(dir);
     return dir;
   }
-  absl::StatusOr<v1::Adapter> ImportAdapter(const std::string& name,
-                                            const std::string& base,
-                                            const std::string& dir) {
+  absl::StatusOr<v1::Adapter> ImportAdapter(
+      const std::string& name, const std::string& base, const std::string& dir,
+      const std::optional<v1::AdapterContext>& tuned_for = std::nullopt) {
     const auto context = MakeContext(kTransferTimeoutSeconds);
     v1::ImportAdapterResponse response;
     const auto writer = registry_->ImportAdapter(context.get(), &response);
@@ -75,6 +77,7 @@ class RegistryRpcTest : public ClusterTest {
     request.mutable_header()->set_name(name);
     request.mutable_header()->set_base_model(base);
     request.mutable_header()->set_request_id(NewRequestId());
+    if (tuned_for) *request.mutable_header()->mutable_context() = *tuned_for;
     SL_ASSIGN_OR_RETURN(const auto paths, ListFilesRecursive(dir));
     SL_ASSIGN_OR_RETURN(*request.mutable_header()->mutable_size(),
                         MeasureFiles(dir, paths));
@@ -384,6 +387,76 @@ TEST_F(RegistryRpcTest, BadAdaptersAreNamedAndLeaveNothing) {
               StatusIs(StatusCode::kNotFound, HasSubstr("nothing")));
   ExpectNothingLeft(2, 0);
   EXPECT_OK(ImportAdapter("good", "base", SampleAdapter()));
+}
+
+v1::AdapterContext TunedFor(int64_t context_tokens, double rope_factor = 0) {
+  v1::AdapterContext context;
+  context.set_context_tokens(context_tokens);
+  context.set_rope_factor(rope_factor);
+  return context;
+}
+
+// LongLoRA's and PEFT's files do not say for which context they were tuned.
+TEST_F(RegistryRpcTest, AdaptersLearnTheirContextWhenTheyAreImported) {
+  ASSERT_OK_AND_ASSIGN(const v1::Model base, ImportModel("base", Model()));
+  const int64_t original = base.architecture().context_tokens();
+  ASSERT_OK_AND_ASSIGN(const v1::Adapter silent,
+                       ImportAdapter("silent", "base", SampleAdapter()));
+  EXPECT_EQ(silent.context_tokens(), original);
+  EXPECT_EQ(silent.rope_factor(), 1);
+
+  // LongLoRA rounds the factor up.
+  const int64_t tokens = 3 * original + 1;
+  ASSERT_OK_AND_ASSIGN(
+      const v1::Adapter tuned,
+      ImportAdapter("tuned", "base", SampleAdapter(), TunedFor(tokens)));
+  EXPECT_EQ(tuned.context_tokens(), tokens);
+  EXPECT_EQ(tuned.rope_factor(), 4);
+  EXPECT_NE(tuned.digest(), silent.digest());
+  ASSERT_OK_AND_ASSIGN(
+      const v1::Adapter given,
+      ImportAdapter("given", "base", SampleAdapter(), TunedFor(tokens, 3.5)));
+  EXPECT_EQ(given.rope_factor(), 3.5);
+
+  // What is stored says so by itself, and matches its digests.
+  const std::string stored = Path("trainer/adapters/" + tuned.digest());
+  ASSERT_OK_AND_ASSIGN(const auto files, trainer::DescribeFiles(stored));
+  ASSERT_EQ(files.size(), static_cast<size_t>(tuned.files_size()));
+  for (size_t i = 0; i < files.size(); ++i) {
+    EXPECT_EQ(files[i].sha256(), tuned.files(static_cast<int>(i)).sha256());
+  }
+  ASSERT_OK_AND_ASSIGN(const v1::Adapter again,
+                       ImportAdapter("again", "base", stored));
+  EXPECT_EQ(again.digest(), tuned.digest());
+  EXPECT_EQ(again.context_tokens(), tokens);
+  EXPECT_OK(ImportAdapter("same", "base", stored, TunedFor(tokens)));
+  const absl::Status other =
+      ImportAdapter("other", "base", stored, TunedFor(2 * tokens)).status();
+  EXPECT_THAT(other, StatusIs(StatusCode::kInvalidArgument,
+                              HasSubstr("sinklora_context_tokens is " +
+                                        std::to_string(tokens))));
+  EXPECT_THAT(std::string(other.message()),
+              ::testing::Not(HasSubstr(dir_->path())));
+}
+
+TEST_F(RegistryRpcTest, BadAdapterContextsAreRefused) {
+  ASSERT_OK(ImportModel("base", Model()));
+  const std::pair<v1::AdapterContext, const char*> cases[] = {
+      {TunedFor(0), "context.context_tokens is 0, must be in [2, 2147483647]"},
+      {TunedFor(int64_t{1} << 31), "context.context_tokens is 2147483648"},
+      {TunedFor(100, 0.5), "context.rope_factor is 0.5, must be 0 or"},
+      {TunedFor(100, std::numeric_limits<double>::quiet_NaN()),
+       "context.rope_factor is nan"},
+      {TunedFor(100, 1e6), "context.rope_factor of this base: rope factor is"},
+  };
+  for (const auto& [context, message] : cases) {
+    const absl::Status status =
+        ImportAdapter("bad", "base", SampleAdapter(), context).status();
+    EXPECT_THAT(status,
+                StatusIs(StatusCode::kInvalidArgument, HasSubstr(message)));
+    EXPECT_EQ(ReasonOf(status), "INVALID_ADAPTER_CONTEXT");
+    ExpectNothingLeft(1, 0);
+  }
 }
 
 // While it lives, files end at a size: writing more fails as on a full disk.
