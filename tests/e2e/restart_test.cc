@@ -59,11 +59,22 @@ TEST_F(RestartTest, TrainerKilledWhileAJobRuns) {
 TEST_F(RestartTest, CuratorKilledWhileAJobRuns) {
   ASSERT_NO_FATAL_FAILURE(
       Start({Part::kTrainer, Part::kCurator, Part::kWorker}));
+  const std::vector<std::string> show = {"dataset", "show", "set"};
+  ASSERT_OK_AND_ASSIGN(const auto before, cluster_->CliJson(show));
   ASSERT_OK_AND_ASSIGN(const std::string job, Submit("steady", 300, 20));
   ASSERT_THAT(WaitForFirstCheckpoint(), IsOk());
   cluster_->KillPart(Part::kCurator);
+  ASSERT_OK_AND_ASSIGN(const auto running, Job(job));
+  ASSERT_EQ(running["state"], "JOB_STATE_RUNNING") << "ended before the kill";
+  ASSERT_OK_AND_ASSIGN(const auto down, cluster_->Cli(show));
+  EXPECT_EQ(down.exit_code, kUnavailable) << down.err;
   ASSERT_THAT(cluster_->StartPart(Part::kCurator), IsOk());
   EXPECT_THAT(WaitForSuccess(job), IsOk());
+  // The dataset is what it was, and a job that begins now can read it.
+  ASSERT_OK_AND_ASSIGN(const auto after, cluster_->CliJson(show));
+  EXPECT_EQ(after, before);
+  ASSERT_OK_AND_ASSIGN(const std::string later, Submit("later", 5, 0));
+  EXPECT_THAT(WaitForSuccess(later), IsOk());
 }
 
 TEST_F(RestartTest, InferenceKilledWhileItGenerates) {
