@@ -8,6 +8,7 @@
 #include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/rpc/status_translation.h"
+#include "common/rpc/thread_order.h"
 
 namespace sinklora::rpc_internal {
 namespace {
@@ -26,6 +27,7 @@ Call::Call(const RpcContext& rpc, const char* method)
       method_(method),
       start_micros_(RealClock()->MonotonicMicros()),
       cancellation_(std::make_shared<Cancellation>()) {
+  NoteCallStarts();
   rpc_.metrics
       ->GetCounter("sinklora_rpc_started_total", "RPCs started.",
                    {{"service", rpc_.service}, {"method", method_}})
@@ -77,6 +79,7 @@ grpc::Status Call::Complete(const absl::Status& status) {
                      {{"service", rpc_.service}, {"method", method_}})
       ->Observe(static_cast<double>(micros) * 1e-6);
   InFlight()->Add(-1);
+  NoteCallEnds();
   return ToGrpc(status);
 }
 

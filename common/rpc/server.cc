@@ -17,6 +17,7 @@
 #include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "common/rpc/address.h"
+#include "common/rpc/thread_order.h"
 
 namespace sinklora {
 namespace {
@@ -97,6 +98,7 @@ void GrpcServer::Drain(double grace_seconds) {
       std::chrono::duration<double>(grace_seconds));
   server_->Shutdown(std::chrono::system_clock::now() + grace);
   server_->Wait();
+  rpc_internal::NoteServerDrained();
 }
 
 void ConfigureLimits(const RpcServer::Options& options,
@@ -142,6 +144,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Create(
   ConfigureLimits(options, &builder);
   builder.SetOption(std::make_unique<NamesOption>(&names));
   for (grpc::Service* service : services) builder.RegisterService(service);
+  rpc_internal::NoteServerStarts();
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || port <= 0) {
     return absl::UnavailableError(
