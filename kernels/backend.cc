@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/cpu_isa.h"
 #include "kernels/reference/reference_backend.h"
 
 namespace sinklora::kernels {
@@ -31,6 +32,9 @@ Status OpenCpu(const BackendOptions& options, std::unique_ptr<Backend>* out) {
         "open_backend: num_threads is " + std::to_string(options.num_threads) +
         ", must be in [0, " + std::to_string(kMaxThreads) + "]");
   }
+  if (Status status = cpu::FixCpuIsa(options.cpu_isa); !status.ok()) {
+    return status;
+  }
   const int threads =
       options.num_threads == 0 ? AvailableCores() : options.num_threads;
   try {
@@ -48,6 +52,10 @@ Status OpenBackend(std::string_view device, const BackendOptions& options,
                    std::unique_ptr<Backend>* out) {
   if (device == "cpu" || device == "auto") return OpenCpu(options, out);
   if (device == "reference") {
+    if (options.cpu_isa != "auto") {
+      return InvalidArgument("open_backend: cpu_isa is \"" + options.cpu_isa +
+                             "\", must be auto for device reference");
+    }
     *out = std::make_unique<ReferenceBackend>();
     return OkStatus();
   }

@@ -73,8 +73,9 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  virtual std::string_view name() const = 0;    // "cpu", "reference"
-  virtual std::string description() const = 0;  // e.g. "cpu, 2 threads, AVX3"
+  virtual std::string_view name() const = 0;  // "cpu", "reference"
+  virtual std::string description()
+      const = 0;  // e.g. "cpu, 2 threads, avx2 ..."
 
   // --- memory
   // -----------------------------------------------------------------------------------------------
@@ -132,11 +133,17 @@ struct BackendOptions {
   // Threads of the CPU backend including the caller; 0 takes the cores this
   // process may run on.
   int num_threads = 0;
+  // Instruction set of the CPU backend: "portable", "avx2", "avx512",
+  // "avx512_bf16", or "auto" for the best that machine and build have. One for
+  // the process: the first CPU backend fixes it, see kernels/cpu/cpu_isa.h.
+  std::string cpu_isa = "auto";
 };
 
 // Opens a backend by device name: "cpu", "reference", or "auto" (the fastest
 // that answers; today "cpu"). Anything else is kInvalidArgument with the list
-// of names; a device that is absent is kUnavailable.
+// of names; a device or an instruction set that is absent is kUnavailable. A
+// cpu_isa that is not "auto" is kInvalidArgument for a device other than the
+// CPU, and where the process uses another one already.
 Status OpenBackend(std::string_view device, const BackendOptions& options,
                    std::unique_ptr<Backend>* out);
 

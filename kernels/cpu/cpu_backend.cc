@@ -5,6 +5,7 @@
 #include <new>
 
 #include "kernels/all_validate.h"
+#include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/cpu_ops.h"
 
 namespace sinklora::kernels {
@@ -39,7 +40,10 @@ CpuBackend::~CpuBackend() = default;
 std::string CpuBackend::description() const {
   const int threads = context_->pool.num_threads();
   return "cpu, " + std::to_string(threads) +
-         (threads == 1 ? " thread, " : " threads, ") + cpu::SimdTargetName();
+         (threads == 1 ? " thread, " : " threads, ") +
+         std::string(cpu::NameOf(cpu::ActiveCpuIsa())) + " (Highway " +
+         cpu::HighwayTargetName() + "), " +
+         (context_->gemm.has_bf16() ? "bf16 products" : "f32 products");
 }
 
 Status CpuBackend::MatMul(const MatMulParams& p) {

@@ -7,15 +7,10 @@
 #ifndef SINKLORA_KERNELS_CPU_CPU_OPS_H_
 #define SINKLORA_KERNELS_CPU_CPU_OPS_H_
 
-#include <string>
-
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_context.h"
 
 namespace sinklora::kernels::cpu {
-
-// Instruction set the Highway kernels run on here, e.g. "AVX3".
-std::string SimdTargetName();
 
 void MatMul(const MatMulParams& p, CpuContext& context);
 void BiasForward(const BiasForwardParams& p, CpuContext& context);

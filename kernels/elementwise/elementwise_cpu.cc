@@ -72,11 +72,6 @@ HWY_EXPORT(ScaleBlock);
 HWY_EXPORT(MulBlock);
 HWY_EXPORT(AddBlock);
 
-std::string SimdTargetName() {
-  const int64_t usable = hwy::SupportedTargets() & HWY_TARGETS;
-  return hwy::TargetName(usable & -usable);  // the lowest bit is the best
-}
-
 void SumSquares(const SumSquaresParams& p, CpuContext& context) {
   const int64_t n = p.x.num_elements();
   std::vector<double> partial((n + kTaskElements - 1) / kTaskElements);

@@ -86,7 +86,8 @@ absl::StatusOr<std::unique_ptr<Inference>> Inference::Create(
   SL_RETURN_IF_ERROR(CheckOptions(options));
   std::unique_ptr<kernels::Backend> backend;
   SL_RETURN_IF_KERNEL_ERROR(kernels::OpenBackend(
-      options.device, {.num_threads = options.threads}, &backend));
+      options.device,
+      {.num_threads = options.threads, .cpu_isa = options.cpu_isa}, &backend));
   LogInfo("inference runs on {}", backend->description());
   auto metrics = std::make_unique<InferenceMetrics>(options.metrics);
   SL_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine,

@@ -32,8 +32,9 @@ struct InferenceOptions {
   // Required. host:port of the registry, asked before every call to it; empty
   // while it is not known yet.
   std::function<std::string()> registry_address;
-  std::string device = "auto";  // "auto", "cpu", "reference"
-  int threads = 0;              // of the CPU backend; 0: the machine's cores
+  std::string device = "auto";   // "auto", "cpu", "reference"
+  int threads = 0;               // of the CPU backend; 0: the machine's cores
+  std::string cpu_isa = "auto";  // as kernels::BackendOptions; the process's
   // Storage of the weight matrices.
   kernels::DType matrix_dtype = kernels::DType::kF32;
   int max_loaded_targets = 32;

@@ -22,6 +22,9 @@ ABSL_FLAG(std::string, registry, "",
 ABSL_FLAG(std::string, device, "auto",
           "Where to compute: auto, cpu or reference.");
 ABSL_FLAG(int, threads, 0, "Threads of the cpu device; 0 takes all cores.");
+ABSL_FLAG(std::string, cpu_isa, "auto",
+          "Instruction set of the cpu device: auto, avx512_bf16, avx512, avx2 "
+          "or portable.");
 ABSL_FLAG(int, max_running_requests, 16,
           "Generations that hold a cache at the same time.");
 ABSL_FLAG(int, max_waiting_requests, 64,
@@ -70,6 +73,7 @@ absl::StatusOr<std::unique_ptr<HostedService>> MakeInference(
   options.registry_address = [registry] { return registry; };
   options.device = absl::GetFlag(FLAGS_device);
   options.threads = absl::GetFlag(FLAGS_threads);
+  options.cpu_isa = absl::GetFlag(FLAGS_cpu_isa);
   SL_ASSIGN_OR_RETURN(options.matrix_dtype,
                       ParseComputeType(absl::GetFlag(FLAGS_compute_type)));
   options.max_loaded_targets = absl::GetFlag(FLAGS_max_loaded_targets);

@@ -53,6 +53,10 @@ void AddFlags(CLI::App* app, Flags* flags) {
   app->add_option("--threads", options->threads,
                   "Threads of each part that computes; 0: all cores")
       ->capture_default_str();
+  app->add_option("--cpu-isa", options->cpu_isa,
+                  "Instruction set of the cpu device: auto, avx512_bf16, "
+                  "avx512, avx2 or portable")
+      ->capture_default_str();
   app->add_option("--workers", options->workers,
                   "Jobs that train at the same time")
       ->capture_default_str();

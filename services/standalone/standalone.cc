@@ -141,6 +141,7 @@ absl::Status StandaloneImpl::MakeServices() {
   inference_options.registry_address = self;
   inference_options.device = options_.device;
   inference_options.threads = options_.threads;
+  inference_options.cpu_isa = options_.cpu_isa;
   inference_options.metrics = metrics_.get();
   inference_options.executor = inference_executor_.get();
   inference_options.clock = RealClock();
@@ -160,6 +161,7 @@ absl::Status StandaloneImpl::MakeWorkers() {
     options.cache_dir = JoinPath(Path("worker"), std::to_string(i));
     options.device = options_.device;
     options.threads = options_.threads;
+    options.cpu_isa = options_.cpu_isa;
     options.metrics = metrics_.get();
     SL_ASSIGN_OR_RETURN(auto worker, worker::Worker::Create(options));
     workers_.push_back(std::move(worker));

@@ -34,6 +34,8 @@ struct StandaloneOptions {
   int workers = 1;
   // "auto", "cpu", ...: as kernels::OpenBackend.
   std::string device = "auto";
+  // As kernels::BackendOptions; the process's.
+  std::string cpu_isa = "auto";
   // How long a job waits for a worker that went silent, > 0.
   double lease_ttl_seconds = 15;
   // Of the data directory's disk that uploads and datasets leave free, >= 0.

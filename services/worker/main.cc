@@ -21,6 +21,9 @@ ABSL_FLAG(std::string, cache_dir, "",
           "alone; required");
 ABSL_FLAG(std::string, device, "auto", "auto, cpu or reference");
 ABSL_FLAG(int, threads, 0, "threads of the CPU backend; 0 takes all cores");
+ABSL_FLAG(std::string, cpu_isa, "auto",
+          "instruction set of the CPU backend: auto, avx512_bf16, avx512, avx2 "
+          "or portable");
 ABSL_FLAG(std::string, worker_id, "",
           "name of this worker in logs and job events; default a random one");
 
@@ -56,6 +59,7 @@ absl::StatusOr<std::unique_ptr<HostedService>> Start(const ProcessEnv& env) {
   options.curator_address = [curator] { return curator; };
   options.device = absl::GetFlag(FLAGS_device);
   options.threads = absl::GetFlag(FLAGS_threads);
+  options.cpu_isa = absl::GetFlag(FLAGS_cpu_isa);
   options.worker_id = absl::GetFlag(FLAGS_worker_id);
   if (options.worker_id.empty()) options.worker_id = NewId("worker");
   options.metrics = env.metrics;

@@ -48,6 +48,7 @@ class WorkerImpl final : public Worker {
                         ModelCache::Create(options_.cache_dir, remote_.get()));
     kernels::BackendOptions backend;
     backend.num_threads = options_.threads;
+    backend.cpu_isa = options_.cpu_isa;
     SL_RETURN_IF_KERNEL_ERROR(
         kernels::OpenBackend(options_.device, backend, &backend_));
     LogInfo("worker {} on {}", options_.worker_id, backend_->description());

@@ -24,9 +24,10 @@ struct WorkerOptions {
   // after everything has started. The registry is at the trainer's.
   std::function<std::string()> trainer_address;
   std::function<std::string()> curator_address;
-  std::string cache_dir;        // of this worker alone
-  std::string device = "auto";  // as kernels::OpenBackend
-  int threads = 0;              // 0: the cores this process may run on
+  std::string cache_dir;         // of this worker alone
+  std::string device = "auto";   // as kernels::OpenBackend
+  int threads = 0;               // 0: the cores this process may run on
+  std::string cpu_isa = "auto";  // as kernels::BackendOptions; the process's
   MetricsRegistry* metrics = nullptr;
   Clock* clock = RealClock();
 };

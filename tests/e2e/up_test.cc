@@ -13,6 +13,8 @@
 namespace sinklora::testing {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 
 class UpTest : public ::testing::Test {
@@ -62,6 +64,17 @@ TEST_F(UpTest, StartsAgainAfterAKill) {
   ASSERT_THAT(up->WaitForLine("metrics   http://", kPatienceSeconds), IsOk());
   ASSERT_OK_AND_ASSIGN(const auto list, List());
   EXPECT_EQ(list.exit_code, 0) << list.err;
+}
+
+TEST_F(UpTest, ComputesWithTheInstructionSetItIsTold) {
+  std::vector<std::string> command = Up();
+  for (const char* word : {"--log-level", "info", "--cpu-isa", "portable"}) {
+    command.push_back(word);
+  }
+  ASSERT_OK_AND_ASSIGN(const auto up, Process::Start(command));
+  ASSERT_THAT(up->WaitForLine("metrics   http://", kPatienceSeconds), IsOk());
+  EXPECT_THAT(up->err(), AllOf(ContainsRegex("inference runs on cpu.*portable"),
+                               ContainsRegex("worker .* on cpu.*portable")));
 }
 
 }  // namespace

@@ -27,6 +27,8 @@ TEST(OpenBackendTest, RefusesWhatItDoesNotKnow) {
                       {"num_threads is -1", "[0, 1024]"}));
   EXPECT_TRUE(Refused(OpenBackend("cpu", {.num_threads = 2000}, &backend),
                       {"num_threads is 2000"}));
+  EXPECT_TRUE(Refused(OpenBackend("reference", {.cpu_isa = "avx2"}, &backend),
+                      {"\"avx2\"", "auto", "reference"}));
   EXPECT_EQ(backend, nullptr);
 }
 

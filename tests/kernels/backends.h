@@ -1,4 +1,4 @@
-// Backends for the kernel tests.
+// Backends for the kernel tests, all of them on one instruction set.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_TESTS_KERNELS_BACKENDS_H_
@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -14,11 +15,20 @@
 
 namespace sinklora::kernels {
 
+// The instruction set that this run of the tests is about; CMakeLists.txt
+// registers one run for each.
+inline std::string TestedCpuIsa() {
+  const char* isa = std::getenv("SINKLORA_TEST_CPU_ISA");
+  return isa == nullptr ? "auto" : isa;
+}
+
 inline std::unique_ptr<Backend> Open(std::string_view name,
                                      int num_threads = 2) {
   std::unique_ptr<Backend> backend;
-  const Status status =
-      OpenBackend(name, {.num_threads = num_threads}, &backend);
+  BackendOptions options;
+  options.num_threads = num_threads;
+  if (name != "reference") options.cpu_isa = TestedCpuIsa();
+  const Status status = OpenBackend(name, options, &backend);
   EXPECT_TRUE(status.ok()) << status.message();
   return backend;
 }

@@ -265,6 +265,11 @@ TEST_F(StandaloneTest, RefusesWrongOptions) {
   options = Options();
   options.device = "abacus";
   EXPECT_FALSE(Standalone::Create(options).ok());
+  options = Options();
+  options.cpu_isa = "avx10";
+  EXPECT_THAT(Standalone::Create(options),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("cpu_isa is \"avx10\", must be one of auto")));
 }
 
 }  // namespace
