@@ -1,0 +1,124 @@
+// Training attention at Llama's head size, forward and backward, for the
+// patterns of the papers. FLOPs are those of the live pairs.
+//
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <cmath>
+#include <memory>
+
+#include "tests/bench/op_bench.h"
+
+namespace sinklora::bench {
+namespace {
+
+using kernels::AttentionPattern;
+using kernels::Backend;
+using kernels::DType;
+
+constexpr int64_t kHeadDim = 128;
+constexpr int64_t kHeads = 32;
+
+struct Shape {
+  std::string pattern;
+  int64_t tokens;
+  int64_t kv_heads;
+  DType dtype;
+};
+
+AttentionPattern PatternOf(const Shape& s) {
+  AttentionPattern out;
+  const int64_t group = s.pattern == "full" ? s.tokens : s.tokens / 4;
+  out.segments = {{0, s.tokens, group}};
+  if (s.pattern == "s2") out.shifted_heads = kHeads / 2;
+  if (s.pattern == "sf") {  // return ratio 1/2, 4 sinks
+    out.shifted_heads = kHeads / 4;
+    out.sink_tokens = 4;
+  }
+  return out;
+}
+
+// Operands and results of both directions.
+struct Operands {
+  Operands(Backend* backend, const Shape& s)
+      : pattern(PatternOf(s)),
+        q(Tensor::Random(backend, s.dtype, {s.tokens, kHeads, kHeadDim})),
+        k(Tensor::Random(backend, s.dtype, {s.tokens, s.kv_heads, kHeadDim})),
+        v(Tensor::Random(backend, s.dtype, {s.tokens, s.kv_heads, kHeadDim})),
+        out(Tensor::Zeros(backend, s.dtype, {s.tokens, kHeads, kHeadDim})),
+        lse(Tensor::Zeros(backend, DType::kF32, {kHeads, s.tokens})) {}
+
+  kernels::Status Forward(Backend* backend) const {
+    return backend->AttentionForward({.q = q.view(),
+                                      .k = k.view(),
+                                      .v = v.view(),
+                                      .pattern = &pattern,
+                                      .scale = Scale(),
+                                      .out = out.view(),
+                                      .lse = lse.view()});
+  }
+  static float Scale() { return 1.0f / std::sqrt(float{kHeadDim}); }
+
+  AttentionPattern pattern;
+  Tensor q, k, v, out, lse;
+  // Of the backward pass.
+  Tensor dout, dq, dk, dv;
+};
+
+Work WorkOf(const Shape& s, double flops_a_pair) {
+  return {flops_a_pair * kHeadDim *
+              static_cast<double>(LivePairs(PatternOf(s), kHeads)),
+          s.dtype == DType::kBF16 ? Limit::kBf16 : Limit::kF32};
+}
+
+PreparedOp Forward(Backend* backend, const Shape& s) {
+  auto x = std::make_shared<Operands>(backend, s);
+  return {WorkOf(s, 4), [x, backend] { return x->Forward(backend); }};
+}
+
+PreparedOp Backward(Backend* backend, const Shape& s) {
+  auto x = std::make_shared<Operands>(backend, s);
+  x->dout = Tensor::Random(backend, s.dtype, {s.tokens, kHeads, kHeadDim});
+  x->dq = Tensor::Zeros(backend, s.dtype, {s.tokens, kHeads, kHeadDim});
+  x->dk = Tensor::Zeros(backend, s.dtype, {s.tokens, s.kv_heads, kHeadDim});
+  x->dv = Tensor::Zeros(backend, s.dtype, {s.tokens, s.kv_heads, kHeadDim});
+  const kernels::Status forward = x->Forward(backend);
+  return {WorkOf(s, 10), [x, backend, forward]() -> kernels::Status {
+            if (!forward.ok()) return forward;
+            return backend->AttentionBackward({.dout = x->dout.view(),
+                                               .q = x->q.view(),
+                                               .k = x->k.view(),
+                                               .v = x->v.view(),
+                                               .out = x->out.view(),
+                                               .lse = x->lse.view(),
+                                               .pattern = &x->pattern,
+                                               .scale = Operands::Scale(),
+                                               .dq = x->dq.view(),
+                                               .dk = x->dk.view(),
+                                               .dv = x->dv.view()});
+          }};
+}
+
+}  // namespace
+
+void RegisterAttention(const Suite& suite) {
+  const auto add = [&](const Shape& s) {
+    const std::string suffix =
+        fmt::format("{}/N{}/kv{}/{}", s.pattern, s.tokens, s.kv_heads,
+                    s.dtype == DType::kBF16 ? "bf16" : "f32");
+    Register(suite, "attention_forward/" + suffix,
+             [s](Backend* backend) { return Forward(backend, s); });
+    Register(suite, "attention_backward/" + suffix,
+             [s](Backend* backend) { return Backward(backend, s); });
+  };
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const int64_t tokens : {2048, 4096, 8192}) {
+      for (const char* pattern : {"full", "s2", "sf"}) {
+        add({pattern, tokens, kHeads, dtype});
+      }
+    }
+    add({"sf", 4096, 8, dtype});  // grouped queries
+  }
+}
+
+}  // namespace sinklora::bench
