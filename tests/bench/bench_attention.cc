@@ -82,7 +82,10 @@ PreparedOp Backward(Backend* backend, const Shape& s) {
   x->dq = Tensor::Zeros(backend, s.dtype, {s.tokens, kHeads, kHeadDim});
   x->dk = Tensor::Zeros(backend, s.dtype, {s.tokens, s.kv_heads, kHeadDim});
   x->dv = Tensor::Zeros(backend, s.dtype, {s.tokens, s.kv_heads, kHeadDim});
-  const kernels::Status forward = x->Forward(backend);
+  // On another backend: its scratch memory is not the backward pass's.
+  std::unique_ptr<Backend> other;
+  kernels::Status forward = kernels::OpenBackend("cpu", {}, &other);
+  if (forward.ok()) forward = x->Forward(other.get());
   return {WorkOf(s, 10), [x, backend, forward]() -> kernels::Status {
             if (!forward.ok()) return forward;
             return backend->AttentionBackward({.dout = x->dout.view(),

@@ -74,15 +74,16 @@ void AddLimitsToContext(Limits* limits) {
 }
 
 void Run(const Flags& flags) {
+  const kernels::BackendOptions options{.num_threads = flags.threads,
+                                        .cpu_isa = flags.cpu_isa};
   std::unique_ptr<kernels::Backend> backend;
-  const kernels::Status opened = kernels::OpenBackend(
-      "cpu", {.num_threads = flags.threads, .cpu_isa = flags.cpu_isa},
-      &backend);
+  const kernels::Status opened = kernels::OpenBackend("cpu", options, &backend);
   if (!opened.ok()) Fail(opened.message());
-  Limits limits(flags.threads);
   benchmark::AddCustomContext("backend", backend->description());
+  backend.reset();
+  Limits limits(flags.threads);
   AddLimitsToContext(&limits);
-  const Suite suite{backend.get(), &limits};
+  const Suite suite{options, &limits};
   RegisterMatMul(suite);
   RegisterAttention(suite);
   RegisterCache(suite);

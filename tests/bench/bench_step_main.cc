@@ -23,7 +23,8 @@ struct Flags {
   ModelOptions model;
   kernels::BackendOptions backend{
       .num_threads = static_cast<int>(std::thread::hardware_concurrency())};
-  ReportStyle style = ReportStyle::kText;
+  bool json = false;
+  std::string value;
   TrainBench train;
   PrefillBench prefill;
   DecodeBench decode;
@@ -51,12 +52,9 @@ void AddCommonFlags(CLI::App* app, Flags* flags) {
   app->add_option("--cpu-isa", flags->backend.cpu_isa,
                   "auto, avx512_bf16, avx512, avx2 or portable")
       ->capture_default_str();
-  app->add_flag_callback(
-      "--json", [flags] { flags->style = ReportStyle::kJson; },
-      "One JSON object");
-  app->add_flag_callback(
-      "--number", [flags] { flags->style = ReportStyle::kNumber; },
-      "Only tokens a second, for compare.sh");
+  app->add_flag("--json", flags->json, "One JSON object");
+  app->add_option("--value", flags->value,
+                  "Print only this value of the report, for compare.sh");
 }
 
 void AddTrain(CLI::App* app, Flags* flags) {
@@ -140,7 +138,12 @@ absl::Status Run(const std::string& command, Flags flags) {
   SL_ASSIGN_OR_RETURN(Report report,
                       RunOn({backend.get(), &limits}, command, flags));
   report.Add("backend", backend->description());
-  report.Print(flags.style);
+  if (!flags.value.empty()) return report.PrintValue(flags.value);
+  if (flags.json) {
+    report.PrintJson();
+  } else {
+    report.PrintText();
+  }
   return absl::OkStatus();
 }
 

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/bench/op_bench.h"
 
+#include <memory>
 #include <stdexcept>
 #include <utility>
+
+#include "tests/bench/memory.h"
 
 namespace sinklora::bench {
 namespace {
@@ -29,8 +32,13 @@ class Uniform {
 
 void RunOp(benchmark::State& state, const Suite& suite,
            const PrepareOp& prepare) {
-  PreparedOp op = prepare(suite.backend);
+  std::unique_ptr<Backend> backend;
+  Require(kernels::OpenBackend("cpu", suite.options, &backend));
+  const PreparedOp op = prepare(backend.get());
+  const int64_t resident_before = ResidentBytes();
+  ResetPeakResident();
   Require(op.run());  // packs weights, makes primitives, reserves scratch
+  const int64_t extra = PeakResidentBytes() - resident_before;
   std::vector<Sample> limits = suite.limits->Measure(op.work.limit);
   std::vector<Sample> samples;
   for (auto _ : state) {
@@ -48,6 +56,7 @@ void RunOp(benchmark::State& state, const Suite& suite,
   state.counters["limit"] = limit.wall;
   state.counters["share"] = rate.wall / limit.wall;
   state.counters["cpu_share"] = rate.cpu / limit.cpu;
+  state.counters["extra_MiB"] = static_cast<double>(extra) / (1 << 20);
   state.SetLabel(std::string(NameOf(op.work.limit)));
 }
 

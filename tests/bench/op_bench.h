@@ -7,6 +7,7 @@
 //   share      rate / limit
 //   cpu_share  the same with CPU time for the wall clock: what to read where
 //              other processes take the cores away; blind to waiting threads
+//   extra_MiB  resident memory that the first call took beyond its operands
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_TESTS_BENCH_OP_BENCH_H_
@@ -53,9 +54,10 @@ class Tensor {
   kernels::TensorView view_;
 };
 
-// Benchmarks of one process.
+// Benchmarks of one process. Each opens its own backend, so that it finds no
+// scratch memory of others.
 struct Suite {
-  kernels::Backend* backend;
+  kernels::BackendOptions options;
   Limits* limits;
 };
 

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 
 namespace sinklora::bench {
 namespace {
@@ -22,30 +21,23 @@ std::string TextOf(const nlohmann::ordered_json& value) {
 
 }  // namespace
 
-void Report::Print(ReportStyle style) const {
-  switch (style) {
-    case ReportStyle::kNumber:
-      fmt::print("{}\n", values_.at(main_).dump());
-      break;
-    case ReportStyle::kJson:
-      fmt::print("{}\n", values_.dump());
-      break;
-    case ReportStyle::kText:
-      for (const auto& [name, value] : values_.items()) {
-        fmt::print("{:<36} {}\n", name, TextOf(value));
-      }
+void Report::PrintText() const {
+  for (const auto& [name, value] : values_.items()) {
+    fmt::print("{:<36} {}\n", name, TextOf(value));
   }
 }
 
-void ResetPeakResident() { std::ofstream("/proc/self/clear_refs") << "5"; }
+void Report::PrintJson() const { fmt::print("{}\n", values_.dump()); }
 
-int64_t PeakResidentBytes() {
-  std::ifstream status("/proc/self/status");
-  int64_t kib = 0;
-  for (std::string line; std::getline(status, line);) {
-    if (std::sscanf(line.c_str(), "VmHWM: %ld kB", &kib) == 1) break;
+absl::Status Report::PrintValue(const std::string& name) const {
+  if (values_.contains(name)) {
+    fmt::print("{}\n", values_.at(name).dump());
+    return absl::OkStatus();
   }
-  return kib << 10;
+  std::string names;
+  for (const auto& [key, value] : values_.items()) names += " " + key;
+  return absl::NotFoundError(
+      fmt::format("--value is {}, must be one of{}", name, names));
 }
 
 double MedianOf(std::vector<double> values) {

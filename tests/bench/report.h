@@ -1,19 +1,17 @@
-// What a benchmark found, as lines, as one JSON object, or as the one number
-// that compare.sh wants; and the memory of this process.
+// What a benchmark found, as lines, as one JSON object, or one value of it, as
+// compare.sh wants.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_TESTS_BENCH_REPORT_H_
 #define SINKLORA_TESTS_BENCH_REPORT_H_
 
-#include <cstdint>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "nlohmann/json.hpp"
 
 namespace sinklora::bench {
-
-enum class ReportStyle { kText, kJson, kNumber };
 
 class Report {
  public:
@@ -21,20 +19,14 @@ class Report {
   void Add(const std::string& name, const T& value) {
     values_[name] = value;
   }
-  // The number that kNumber prints. REQUIRES: added before.
-  void SetMain(const std::string& name) { main_ = name; }
-  void Print(ReportStyle style) const;
+  void PrintText() const;
+  void PrintJson() const;
+  // One value. kNotFound with the list of names.
+  absl::Status PrintValue(const std::string& name) const;
 
  private:
   nlohmann::ordered_json values_;
-  std::string main_;
 };
-
-// From here on PeakResidentBytes() counts anew.
-void ResetPeakResident();
-// Largest resident set of this process, in bytes; 0 where the kernel does not
-// say.
-int64_t PeakResidentBytes();
 
 double MedianOf(std::vector<double> values);  // REQUIRES: not empty
 
