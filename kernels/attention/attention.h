@@ -55,6 +55,11 @@ int64_t LivePairs(const AttentionPattern& pattern, int64_t heads);
 
 // Strides of dimensions 0 and 1 are free, the last is 1. All f32. head_dim:
 // multiple of 8 in [8, 256].
+//
+// `product_dtype` kBF16 allows matrix products of bf16 operands: scaled
+// queries, keys, values, probabilities, dout and score gradients are rounded to
+// bf16, sums, softmax and lse stay f32. About twice as fast where the processor
+// has such a product (CPU: cpu_isa avx512_bf16); elsewhere products stay f32.
 struct AttentionForwardParams {
   ConstTensorView q;  // [tokens, heads, head_dim], after RoPE
   ConstTensorView k;  // [tokens, kv_heads, head_dim], after RoPE
@@ -64,6 +69,7 @@ struct AttentionForwardParams {
   TensorView out;                             // [tokens, heads, head_dim]
   TensorView lse{};  // [heads, tokens] f32: log-sum-exp of the scaled scores,
                      // for the backward pass; or empty
+  DType product_dtype = DType::kF32;  // or kBF16
 };
 
 struct AttentionBackwardParams {
@@ -76,6 +82,7 @@ struct AttentionBackwardParams {
   TensorView dk;  // [tokens, kv_heads, head_dim], overwritten (summed over the
                   // heads of a group)
   TensorView dv;  // [tokens, kv_heads, head_dim], overwritten
+  DType product_dtype = DType::kF32;  // or kBF16; that of the forward pass
 };
 
 }  // namespace sinklora::kernels

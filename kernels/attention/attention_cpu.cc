@@ -26,17 +26,31 @@ namespace {
 
 // Buffers of one task in its thread's scratch.
 struct ForwardBuffers {
-  float* queries;  // [kTile][head_dim], scaled
-  float* sums;     // [kTile][head_dim]
-  float* scores;   // [kTile][kTile]
+  float* queries;      // [kTile][head_dim], scaled
+  float* sums;         // [kTile][head_dim]
+  float* scores;       // [kTile][kTile]
+  Bf16Pair* queries2;  // [kTile][head_dim / 2], in place of queries
+  Bf16Pair* weights2;  // [kTile][kTile / 2]
   RowSoftmax rows[kTile];
 };
 
-template <class D>
-HWY_INLINE void ForwardVisit(D d, const Visit& visit, const float* keys,
-                             const float* values, int64_t head_dim,
-                             ForwardBuffers& b) {
-  ScoreRows(visit, b.queries, keys, b.scores, head_dim);
+int64_t ForwardFloats(int64_t head_dim) {
+  return kTile * (2 * head_dim + kTile + kTile / 2);
+}
+
+ForwardBuffers ForwardBuffersIn(float* scratch, int64_t head_dim) {
+  ForwardBuffers b;
+  b.queries = scratch;
+  b.queries2 = reinterpret_cast<Bf16Pair*>(b.queries);
+  b.sums = b.queries + kTile * head_dim;
+  b.scores = b.sums + kTile * head_dim;
+  b.weights2 = reinterpret_cast<Bf16Pair*>(b.scores + kTile * kTile);
+  return b;
+}
+
+// Scores of a visit to probabilities under the rows' tops so far.
+HWY_INLINE void SoftmaxRows(const Visit& visit, int64_t head_dim,
+                            ForwardBuffers& b) {
   for (int64_t r = visit.first_row; r < visit.end_row; ++r) {
     const int64_t begin = visit.Begin(r);
     const int64_t limit = visit.Limit(r);
@@ -50,7 +64,69 @@ HWY_INLINE void ForwardVisit(D d, const Visit& visit, const float* keys,
     float* sums = b.sums + r * head_dim;
     if (factor != 1.0f) ScaledCopy(sums, factor, sums, head_dim);
   }
+}
+
+template <class D>
+HWY_INLINE void ForwardVisit(D d, const Visit& visit, const float* keys,
+                             const float* values, int64_t head_dim,
+                             ForwardBuffers& b) {
+  ScoreRows(visit, b.queries, keys, b.scores, head_dim);
+  SoftmaxRows(visit, head_dim, b);
   AccumulateRows(d, visit, b.scores, values, head_dim, b.sums, head_dim);
+}
+
+#if HWY_TARGET == HWY_AVX3
+HWY_INLINE void ForwardVisitPairs(const Visit& visit, const Bf16Pair* keys,
+                                  const Bf16Pair* values, int64_t head_dim,
+                                  ForwardBuffers& b) {
+  ScoreRowPairs(visit, b.queries2, keys, b.scores, head_dim);
+  SoftmaxRows(visit, head_dim, b);
+  RoundRows(visit, b.scores, b.weights2);
+  AccumulateRowPairs(visit, b.weights2, values, b.sums, head_dim);
+}
+#endif
+
+// All visits of the tile, whose scaled queries are in `b`.
+void ForwardVisits(const SegmentPlan& segment, const QueryTile& query,
+                   int64_t kv_head, const Panels& panels, int64_t head_dim,
+                   ForwardBuffers& b) {
+#if HWY_TARGET == HWY_AVX3
+  if (panels.pairs()) {
+    ForEachVisit(query, 0, segment.key_tiles, [&](const Visit& visit) {
+      const int64_t tile = segment.first_key_tile + visit.tile;
+      ForwardVisitPairs(visit, panels.GetPairs(kKeysTransposed, kv_head, tile),
+                        panels.GetPairs(kValueRows, kv_head, tile), head_dim,
+                        b);
+    });
+    return;
+  }
+#endif
+  WithHeadTag(head_dim, [&](auto d) {
+    ForEachVisit(query, 0, segment.key_tiles, [&](const Visit& visit) {
+      const int64_t tile = segment.first_key_tile + visit.tile;
+      ForwardVisit(d, visit, panels.Get(kKeysTransposed, kv_head, tile),
+                   panels.Get(kValueRows, kv_head, tile), head_dim, b);
+    });
+  });
+}
+
+void LoadQueries(const AttentionForwardParams& p, int64_t token, int64_t rows,
+                 int64_t head, bool pairs, const ForwardBuffers& b) {
+  const int64_t head_dim = p.q.shape[2];
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* query = At(p.q, token + r, head);
+#if HWY_TARGET == HWY_AVX3
+    if (pairs) {
+      ToBf16Row(query, p.scale,
+                reinterpret_cast<bf16_t*>(b.queries2 + r * (head_dim / 2)),
+                head_dim);
+      continue;
+    }
+#else
+    (void)pairs;
+#endif
+    ScaledCopy(query, p.scale, b.queries + r * head_dim, head_dim);
+  }
 }
 
 void ForwardTile(const AttentionForwardParams& p, const SegmentPlan& segment,
@@ -59,22 +135,10 @@ void ForwardTile(const AttentionForwardParams& p, const SegmentPlan& segment,
   const int64_t head_dim = p.q.shape[2];
   const int64_t kv_head = head * p.k.shape[1] / p.q.shape[1];
   const int64_t token = segment.segment.begin + query.begin;
-  ForwardBuffers b;
-  b.queries = scratch;
-  b.sums = b.queries + kTile * head_dim;
-  b.scores = b.sums + kTile * head_dim;
-  for (int64_t r = 0; r < query.rows; ++r) {
-    ScaledCopy(At(p.q, token + r, head), p.scale, b.queries + r * head_dim,
-               head_dim);
-  }
+  ForwardBuffers b = ForwardBuffersIn(scratch, head_dim);
+  LoadQueries(p, token, query.rows, head, panels.pairs(), b);
   std::memset(b.sums, 0, query.rows * head_dim * sizeof(float));
-  WithHeadTag(head_dim, [&](auto d) {
-    ForEachVisit(query, 0, segment.key_tiles, [&](const Visit& visit) {
-      const int64_t tile = segment.first_key_tile + visit.tile;
-      ForwardVisit(d, visit, panels.Get(kKeysTransposed, kv_head, tile),
-                   panels.Get(kValueRows, kv_head, tile), head_dim, b);
-    });
-  });
+  ForwardVisits(segment, query, kv_head, panels, head_dim, b);
   for (int64_t r = 0; r < query.rows; ++r) {
     const RowSoftmax& row = b.rows[r];
     ScaledCopy(b.sums + r * head_dim, 1.0f / row.sum,
@@ -92,6 +156,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace sinklora::kernels::cpu {
 
+HWY_EXPORT(ForwardFloats);
 HWY_EXPORT(ForwardTile);
 
 namespace {
@@ -130,7 +195,8 @@ void AttentionForward(const AttentionForwardParams& p, CpuContext& context) {
   const int64_t kv_heads = p.k.shape[1];
   const int64_t group = p.q.shape[1] / kv_heads;
   const AttentionPlan plan = MakePlan(*p.pattern);
-  Panels panels(plan, p.k, p.v, {kKeysTransposed, kValueRows}, 0, context);
+  Panels panels(plan, p.k, p.v, {kKeysTransposed, kValueRows},
+                ProductDType(p.product_dtype), 0, context);
   ZeroOutside(*p.pattern, p.out);
   if (!p.lse.empty()) ZeroLseOutside(*p.pattern, p.lse);
   const int64_t batch = panels.heads_per_batch();
@@ -141,7 +207,7 @@ void AttentionForward(const AttentionForwardParams& p, CpuContext& context) {
     context.pool.Run(static_cast<int64_t>(tasks.size()), [&](int64_t i,
                                                              int thread) {
       float* scratch = context.thread_scratch[thread].Reserve<float>(
-          kTile * (2 * head_dim + kTile));
+          HWY_DYNAMIC_DISPATCH(ForwardFloats)(head_dim));
       HWY_DYNAMIC_DISPATCH(ForwardTile)
       (p, *tasks[i].segment, *tasks[i].query, tasks[i].head, panels, scratch);
     });

@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/rows.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -22,6 +23,39 @@ void PackTransposedF32(const float* rows, int64_t row_stride, int64_t keys,
   PackTransposed(rows, row_stride, keys, head_dim, panel);
 }
 
+// Pairs are moved as if they were floats: nothing is computed with them.
+void PackTransposedPairs(const float* rows, int64_t row_stride, int64_t keys,
+                         int64_t head_dim, float* panel) {
+#if HWY_TARGET == HWY_AVX3
+  alignas(64) Bf16Pair line[kTile * kMaxHeadDim / 2];
+  const int64_t pairs = head_dim / 2;
+  for (int64_t j = 0; j < keys; ++j) {
+    ToBf16Row(rows + j * row_stride, 1.0f,
+              reinterpret_cast<bf16_t*>(line + j * pairs), head_dim);
+  }
+  PackTransposed(reinterpret_cast<const float*>(line), pairs, keys, pairs,
+                 panel);
+#else
+  (void)rows, (void)row_stride, (void)keys, (void)head_dim, (void)panel;
+#endif
+}
+
+// Rows 2j and 2j + 1 side by side; zeros beyond `keys`.
+void PackRowPairs(const float* rows, int64_t row_stride, int64_t keys,
+                  int64_t head_dim, float* panel) {
+#if HWY_TARGET == HWY_AVX3
+  auto* pairs = reinterpret_cast<Bf16Pair*>(panel);
+  for (int64_t j = 0; j < kTile; j += 2, pairs += head_dim) {
+    const float* row = rows + j * row_stride;
+    ToBf16Pairs(j < keys ? row : nullptr,
+                j + 1 < keys ? row + row_stride : nullptr, 1.0f, pairs,
+                head_dim);
+  }
+#else
+  (void)rows, (void)row_stride, (void)keys, (void)head_dim, (void)panel;
+#endif
+}
+
 }  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace sinklora::kernels::cpu
@@ -30,14 +64,27 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace sinklora::kernels::cpu {
 
+HWY_EXPORT(PackRowPairs);
 HWY_EXPORT(PackTransposedF32);
+HWY_EXPORT(PackTransposedPairs);
+
+DType ProductDType(DType allowed) {
+  const bool has_pairs = ActiveCpuIsa() >= CpuIsa::kAvx512Bf16;
+  return allowed == DType::kBF16 && has_pairs ? DType::kBF16 : DType::kF32;
+}
 
 Panels::Panels(const AttentionPlan& plan, const ConstTensorView& k,
                const ConstTensorView& v, std::initializer_list<PanelKind> kinds,
-               int64_t extra_floats, CpuContext& context)
-    : plan_(plan), k_(k), v_(v), context_(context), head_dim_(k.shape[2]) {
+               DType element, int64_t extra_floats, CpuContext& context)
+    : plan_(plan),
+      k_(k),
+      v_(v),
+      context_(context),
+      head_dim_(k.shape[2]),
+      pairs_(element == DType::kBF16),
+      panel_words_(kTile * head_dim_ / (pairs_ ? 2 : 1)) {
   for (PanelKind kind : kinds) slot_[kind] = kinds_++;
-  const int64_t head_floats = kinds_ * plan.key_tiles * kTile * head_dim_;
+  const int64_t head_floats = kinds_ * plan.key_tiles * panel_words_;
   const int64_t fitting =
       kPanelBytes /
       std::max<int64_t>(1, head_floats * static_cast<int64_t>(sizeof(float)));
@@ -47,27 +94,50 @@ Panels::Panels(const AttentionPlan& plan, const ConstTensorView& k,
   extra_ = memory_ + heads_per_batch_ * head_floats;
 }
 
+void Panels::PackRows(const ConstTensorView& x, int64_t token, int64_t keys,
+                      int64_t kv_head, float* panel) const {
+  if (pairs_) {
+    HWY_DYNAMIC_DISPATCH(PackRowPairs)
+    (At(x, token, kv_head), x.stride[0], keys, head_dim_, panel);
+    return;
+  }
+  for (int64_t j = 0; j < keys; ++j) {
+    std::memcpy(panel + j * head_dim_, At(x, token + j, kv_head),
+                head_dim_ * sizeof(float));
+  }
+}
+
+void Panels::PackTransposed(const ConstTensorView& x, int64_t token,
+                            int64_t keys, int64_t kv_head, float* panel) const {
+  const float* rows = At(x, token, kv_head);
+  if (pairs_) {
+    HWY_DYNAMIC_DISPATCH(PackTransposedPairs)
+    (rows, x.stride[0], keys, head_dim_, panel);
+  } else {
+    HWY_DYNAMIC_DISPATCH(PackTransposedF32)
+    (rows, x.stride[0], keys, head_dim_, panel);
+  }
+}
+
 void Panels::PackTile(int64_t kv_head, const SegmentPlan& segment,
                       int64_t tile) {
   const int64_t token = segment.segment.begin + tile * kTile;
   const int64_t keys = std::min(kTile, segment.segment.length - tile * kTile);
   const int64_t key_tile = segment.first_key_tile + tile;
-  const auto rows = [&](const ConstTensorView& x, PanelKind kind) {
+  const auto pack = [&](PanelKind kind, const ConstTensorView& x,
+                        bool transposed) {
+    if (slot_[kind] < 0) return;
     float* panel = Get(kind, kv_head, key_tile);
-    for (int64_t j = 0; j < keys; ++j) {
-      std::memcpy(panel + j * head_dim_, At(x, token + j, kv_head),
-                  head_dim_ * sizeof(float));
+    if (transposed) {
+      PackTransposed(x, token, keys, kv_head, panel);
+    } else {
+      PackRows(x, token, keys, kv_head, panel);
     }
   };
-  const auto transposed = [&](const ConstTensorView& x, PanelKind kind) {
-    HWY_DYNAMIC_DISPATCH(PackTransposedF32)
-    (At(x, token, kv_head), x.stride[0], keys, head_dim_,
-     Get(kind, kv_head, key_tile));
-  };
-  if (slot_[kKeysTransposed] >= 0) transposed(k_, kKeysTransposed);
-  if (slot_[kValuesTransposed] >= 0) transposed(v_, kValuesTransposed);
-  if (slot_[kKeyRows] >= 0) rows(k_, kKeyRows);
-  if (slot_[kValueRows] >= 0) rows(v_, kValueRows);
+  pack(kKeysTransposed, k_, true);
+  pack(kValuesTransposed, v_, true);
+  pack(kKeyRows, k_, false);
+  pack(kValueRows, v_, false);
 }
 
 void Panels::Pack(int64_t first_head, int64_t heads) {

@@ -19,6 +19,7 @@ namespace sinklora::kernels::cpu {
 // Tokens of a query tile (at most) and of a key tile (exactly, the segment's
 // last one padded).
 inline constexpr int64_t kTile = 64;
+inline constexpr int64_t kMaxHeadDim = 256;
 
 // Local queries [begin, begin + rows) of one group. They see keys [0, sinks)
 // and [group_begin, own position], of which the last `window` ones at most.

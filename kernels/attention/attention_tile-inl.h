@@ -18,6 +18,7 @@
 
 #include "hwy/highway.h"
 #include "kernels/attention/attention_plan.h"
+#include "kernels/cpu/bf16_gemm.h"
 #include "kernels/cpu/micro_gemm-inl.h"
 #include "kernels/cpu/simd-inl.h"
 
@@ -173,27 +174,12 @@ HWY_INLINE float SoftmaxStep(float* scores, ColumnSpan span, MaskFn mask,
   return factor;
 }
 
-// out[r] += sum over columns [Begin(r), Limit(r)) of weights[r][c] * values[c],
-// for the rows of the visit. Stops at the diagonals instead of multiplying by
-// the zeros beyond them: a NaN or Inf of a token that a row does not see must
-// not reach it.
-template <class D, typename T>
-HWY_INLINE void AccumulateRows(D d, const Visit& visit, const float* weights,
-                               const T* values, int64_t value_stride,
-                               float* out, int64_t head_dim) {
-  const auto add = [&](int64_t row, int64_t count, int64_t from, int64_t to) {
-    if (from >= to) return;
-    const GemmTile<T> tile{weights + row * kTile + from,
-                           kTile,
-                           1,
-                           values + from * value_stride,
-                           value_stride,
-                           out + row * head_dim,
-                           head_dim,
-                           to - from,
-                           true};
-    MicroGemm(d, tile, count, head_dim);
-  };
+// Calls add(row, rows, begin, end) with blocks that cover the columns
+// [Begin(r), Limit(r)) of the rows of a visit, ascending for each row. Stops at
+// the diagonals instead of multiplying by the zeros beyond them: a NaN or Inf
+// of a token that a row does not see must not reach it.
+template <class Add>
+HWY_INLINE void ForEachVisibleBlock(const Visit& visit, Add add) {
   // Rows from here on see all columns and need no blocks.
   const int64_t ragged =
       visit.window_row < visit.end_row ? visit.end_row : visit.full_row;
@@ -217,6 +203,27 @@ HWY_INLINE void AccumulateRows(D d, const Visit& visit, const float* weights,
   }
 }
 
+// out[r] += sum over the columns that row r sees of weights[r][c] * values[c].
+template <class D, typename T>
+HWY_INLINE void AccumulateRows(D d, const Visit& visit, const float* weights,
+                               const T* values, int64_t value_stride,
+                               float* out, int64_t head_dim) {
+  ForEachVisibleBlock(visit, [&](int64_t row, int64_t count, int64_t from,
+                                 int64_t to) HWY_ATTR {
+    if (from >= to) return;
+    const GemmTile<T> tile{weights + row * kTile + from,
+                           kTile,
+                           1,
+                           values + from * value_stride,
+                           value_stride,
+                           out + row * head_dim,
+                           head_dim,
+                           to - from,
+                           true};
+    MicroGemm(d, tile, count, head_dim);
+  });
+}
+
 // scores[r][c] = a[r] . column c of the transposed panel, for the rows and
 // whole vectors of columns of the visit.
 HWY_INLINE void ScoreRows(const Visit& visit, const float* a,
@@ -234,6 +241,50 @@ HWY_INLINE void ScoreRows(const Visit& visit, const float* a,
                              false};
   MicroGemm(F32Tag(), tile, visit.end_row - r, span.end - span.begin);
 }
+
+#if HWY_TARGET == HWY_AVX3
+// The same with bf16 pairs (bf16_gemm.h), for processors that have products of
+// them. Row r of `weights` is kTile / 2 pairs.
+HWY_INLINE void AccumulateRowPairs(const Visit& visit, const Bf16Pair* weights,
+                                   const Bf16Pair* values, float* out,
+                                   int64_t head_dim) {
+  ForEachVisibleBlock(
+      visit, [&](int64_t row, int64_t count, int64_t from, int64_t to) {
+        const Bf16GemmTile tile{
+            weights + row * (kTile / 2), kTile / 2, 1,   values, head_dim,
+            out + row * head_dim,        head_dim,  true};
+        if (from < to) Bf16Gemm(tile, from, to, count, head_dim);
+      });
+}
+
+// `a` has head_dim / 2 pairs a row.
+HWY_INLINE void ScoreRowPairs(const Visit& visit, const Bf16Pair* a,
+                              const Bf16Pair* panel, float* scores,
+                              int64_t head_dim) {
+  const ColumnSpan span = WidenToVectors(visit.begin, visit.end);
+  const int64_t r = visit.first_row;
+  const Bf16GemmTile tile{a + r * (head_dim / 2),
+                          head_dim / 2,
+                          1,
+                          panel + span.begin,
+                          kTile,
+                          scores + r * kTile + span.begin,
+                          kTile,
+                          false};
+  Bf16Gemm(tile, 0, head_dim, visit.end_row - r, span.end - span.begin);
+}
+
+// The whole vectors of columns of a visit's rows, rounded.
+HWY_INLINE void RoundRows(const Visit& visit, const float* rows,
+                          Bf16Pair* pairs) {
+  const ColumnSpan span = WidenToVectors(visit.begin, visit.end);
+  for (int64_t r = visit.first_row; r < visit.end_row; ++r) {
+    ToBf16Row(rows + r * kTile + span.begin, 1.0f,
+              reinterpret_cast<bf16_t*>(pairs + r * (kTile / 2)) + span.begin,
+              span.end - span.begin);
+  }
+}
+#endif
 
 }  // namespace HWY_NAMESPACE
 }  // namespace sinklora::kernels::cpu

@@ -46,7 +46,8 @@ void CheckPattern(const AttentionPattern* pattern, int64_t tokens,
 }
 
 void CheckInputs(const ConstTensorView& q, const ConstTensorView& k,
-                 const ConstTensorView& v, float scale, Validator* check) {
+                 const ConstTensorView& v, float scale, DType product_dtype,
+                 Validator* check) {
   const Extent tokens{q.shape[0], "tokens of q"};
   const Extent dim{q.shape[2], "head_dim of q"};
   check->Tensor("q", q, kF32, {kAny, kAny, kAny})
@@ -57,7 +58,10 @@ void CheckInputs(const ConstTensorView& q, const ConstTensorView& k,
       .Value(k.shape[1] >= 1 && q.shape[1] % k.shape[1] == 0, "k.shape[1]",
              k.shape[1],
              "a divisor of " + std::to_string(q.shape[1]) + " (heads of q)")
-      .Value(std::isfinite(scale), "scale", scale, "finite");
+      .Value(std::isfinite(scale), "scale", scale, "finite")
+      .Value(product_dtype == DType::kF32 || product_dtype == DType::kBF16,
+             "product_dtype", static_cast<int64_t>(product_dtype),
+             "f32 or bf16");
 }
 
 }  // namespace
@@ -67,7 +71,7 @@ Status Validate(const AttentionForwardParams& p) {
   const Extent heads{p.q.shape[1], "heads of q"};
   const Extent dim{p.q.shape[2], "head_dim of q"};
   Validator check("attention_forward");
-  CheckInputs(p.q, p.k, p.v, p.scale, &check);
+  CheckInputs(p.q, p.k, p.v, p.scale, p.product_dtype, &check);
   check.Tensor("out", p.out, kF32, {tokens, heads, dim})
       .OptionalTensor("lse", p.lse, kF32, {heads, tokens})
       .NoOverlap("out", p.out, "k", p.k)
@@ -82,7 +86,7 @@ Status Validate(const AttentionBackwardParams& p) {
   const Extent dim{p.q.shape[2], "head_dim of q"};
   const Extent kv_heads{p.k.shape[1], "kv heads of k"};
   Validator check("attention_backward");
-  CheckInputs(p.q, p.k, p.v, p.scale, &check);
+  CheckInputs(p.q, p.k, p.v, p.scale, p.product_dtype, &check);
   check.Tensor("dout", p.dout, kF32, {tokens, heads, dim})
       .Tensor("out", p.out, kF32, {tokens, heads, dim})
       .Tensor("lse", p.lse, kF32, {heads, tokens})

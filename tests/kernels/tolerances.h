@@ -41,19 +41,27 @@ inline constexpr testing::Tolerance kPointwise{
 
 // Scores are sums over head_dim and enter an exponential: their absolute error
 // becomes the relative error of a probability. `largest_score` bounds |score|.
+// With bf16 products the operands are rounded: those of a score as much as
+// those of the sum that follows.
 inline testing::Tolerance AttentionTolerance(int64_t head_dim,
-                                             double largest_score) {
-  const double score = kF32Rounding *
-                       (std::sqrt(static_cast<double>(head_dim)) + 4.0) *
-                       (largest_score + 1.0);
-  return {.of_largest = 2.0 * score + 8.0 * kF32Rounding, .absolute = 1e-37};
+                                             double largest_score,
+                                             DType product = DType::kF32) {
+  double score = kF32Rounding *
+                 (std::sqrt(static_cast<double>(head_dim)) + 4.0) *
+                 (largest_score + 1.0);
+  double sum = 8.0 * kF32Rounding;
+  if (product == DType::kBF16) {
+    score += kBF16Rounding / 4.0 * (largest_score + 1.0);
+    sum += kBF16Rounding;
+  }
+  return {.of_largest = 2.0 * score + sum, .absolute = 1e-37};
 }
 
 // Gradients multiply that by sums over queries or keys of both signs.
-inline testing::Tolerance AttentionGradientTolerance(int64_t head_dim,
-                                                     int64_t tokens,
-                                                     double largest_score) {
-  testing::Tolerance t = AttentionTolerance(head_dim, largest_score);
+inline testing::Tolerance AttentionGradientTolerance(
+    int64_t head_dim, int64_t tokens, double largest_score,
+    DType product = DType::kF32) {
+  testing::Tolerance t = AttentionTolerance(head_dim, largest_score, product);
   t.of_largest +=
       2.0 * kF32Rounding * std::sqrt(static_cast<double>(head_dim + tokens));
   return t;

@@ -68,13 +68,15 @@ AttentionResults RunForward(Backend& backend, const AttentionInputs& in,
   r.out =
       HostTensor::NaNs(DType::kF32, {shape[0], shape[1], shape[2]}, padding);
   r.lse = HostTensor::NaNs(DType::kF32, {shape[1], shape[0]}, padding);
-  EXPECT_TRUE(Ok(backend.AttentionForward({.q = in.q.view(),
-                                           .k = in.k.view(),
-                                           .v = in.v.view(),
-                                           .pattern = &pattern,
-                                           .scale = in.scale,
-                                           .out = r.out.view(),
-                                           .lse = r.lse.view()})));
+  EXPECT_TRUE(
+      Ok(backend.AttentionForward({.q = in.q.view(),
+                                   .k = in.k.view(),
+                                   .v = in.v.view(),
+                                   .pattern = &pattern,
+                                   .scale = in.scale,
+                                   .out = r.out.view(),
+                                   .lse = r.lse.view(),
+                                   .product_dtype = in.product_dtype})));
   EXPECT_TRUE(r.out.GapsUntouched() && r.lse.GapsUntouched());
   return r;
 }
@@ -87,17 +89,19 @@ AttentionResults RunBoth(Backend& backend, const AttentionInputs& in,
   r.dq = HostTensor::NaNs(DType::kF32, {q[0], q[1], q[2]}, padding);
   r.dk = HostTensor::NaNs(DType::kF32, {k[0], k[1], k[2]}, padding);
   r.dv = HostTensor::NaNs(DType::kF32, {k[0], k[1], k[2]}, padding);
-  EXPECT_TRUE(Ok(backend.AttentionBackward({.dout = in.dout.view(),
-                                            .q = in.q.view(),
-                                            .k = in.k.view(),
-                                            .v = in.v.view(),
-                                            .out = r.out.view(),
-                                            .lse = r.lse.view(),
-                                            .pattern = &pattern,
-                                            .scale = in.scale,
-                                            .dq = r.dq.view(),
-                                            .dk = r.dk.view(),
-                                            .dv = r.dv.view()})));
+  EXPECT_TRUE(
+      Ok(backend.AttentionBackward({.dout = in.dout.view(),
+                                    .q = in.q.view(),
+                                    .k = in.k.view(),
+                                    .v = in.v.view(),
+                                    .out = r.out.view(),
+                                    .lse = r.lse.view(),
+                                    .pattern = &pattern,
+                                    .scale = in.scale,
+                                    .dq = r.dq.view(),
+                                    .dk = r.dk.view(),
+                                    .dv = r.dv.view(),
+                                    .product_dtype = in.product_dtype})));
   EXPECT_TRUE(r.dq.GapsUntouched() && r.dk.GapsUntouched() &&
               r.dv.GapsUntouched());
   return r;

@@ -29,6 +29,7 @@ std::vector<std::string> PatternNames();
 struct AttentionInputs {
   testing::HostTensor q, k, v, dout;
   float scale = 0.0f;
+  DType product_dtype = DType::kF32;
 };
 
 // `padding` > 0 makes strides and alignment odd.

@@ -40,11 +40,28 @@ int64_t Total(const std::vector<int64_t>& lengths, int64_t gap) {
   return total;
 }
 
+// "cpu_bf16" is the cpu backend with bf16 products.
+const std::string kBackends[] = {"reference", "cpu", "cpu_bf16"};
+
+std::unique_ptr<Backend> OpenFor(const std::string& name) {
+  return Open(name == "cpu_bf16" ? "cpu" : name);
+}
+DType ProductOf(const std::string& name) {
+  return name == "cpu_bf16" ? DType::kBF16 : DType::kF32;
+}
+
 using Case = std::tuple<std::string, std::string>;  // backend, pattern
 
 class AttentionTest : public ::testing::TestWithParam<Case> {
  protected:
-  std::unique_ptr<Backend> backend_ = Open(std::get<0>(GetParam()));
+  std::unique_ptr<Backend> backend_ = OpenFor(std::get<0>(GetParam()));
+  const DType product_ = ProductOf(std::get<0>(GetParam()));
+  template <typename... Args>
+  AttentionInputs MakeInputs(Args... args) {
+    AttentionInputs in = kernels::MakeInputs(args...);
+    in.product_dtype = product_;
+    return in;
+  }
   NamedPattern Make(int64_t heads, int64_t group_size,
                     const std::vector<int64_t>& lengths, int64_t gap = 0) {
     return MakePattern(std::get<1>(GetParam()), heads, group_size, lengths,
@@ -54,7 +71,7 @@ class AttentionTest : public ::testing::TestWithParam<Case> {
 
 INSTANTIATE_TEST_SUITE_P(
     All, AttentionTest,
-    ::testing::Combine(::testing::Values("reference", "cpu"),
+    ::testing::Combine(::testing::ValuesIn(kBackends),
                        ::testing::ValuesIn(PatternNames())),
     [](const auto& info) {
       return std::get<0>(info.param) + "_" + std::get<1>(info.param);
@@ -73,7 +90,7 @@ TEST_P(AttentionTest, EqualsDenseMaskOverRaggedPackedDocuments) {
         const HostTensor want = ToTensor(DenseAttention(
             Cube(in.q), Cube(in.k), Cube(in.v), pattern, in.scale));
         EXPECT_TRUE(TensorNear(got.out.view(), want.view(),
-                               AttentionTolerance(8, kLargestScore)))
+                               AttentionTolerance(8, kLargestScore, product_)))
             << name << " tokens " << tokens << " group " << group;
         EXPECT_EQ(LivePairs(pattern, 4), CountAllowed(pattern, 4, tokens));
       }
@@ -183,11 +200,18 @@ TEST_P(AttentionTest, SecondRunGivesEqualBits) {
 
 class AttentionBackendTest : public ::testing::TestWithParam<std::string> {
  protected:
-  std::unique_ptr<Backend> backend_ = Open(GetParam());
+  std::unique_ptr<Backend> backend_ = OpenFor(GetParam());
+  const DType product_ = ProductOf(GetParam());
+  template <typename... Args>
+  AttentionInputs MakeInputs(Args... args) {
+    AttentionInputs in = kernels::MakeInputs(args...);
+    in.product_dtype = product_;
+    return in;
+  }
 };
 
 INSTANTIATE_TEST_SUITE_P(All, AttentionBackendTest,
-                         ::testing::Values("reference", "cpu"));
+                         ::testing::ValuesIn(kBackends));
 
 TEST_P(AttentionBackendTest, SinksCoveringOneGroupEqualFull) {
   const AttentionInputs in = MakeInputs(100, 4, 2, 16, 71);
@@ -208,7 +232,7 @@ TEST_P(AttentionBackendTest, SinksBeyondTheLengthEqualFullInValue) {
   const AttentionResults a = RunForward(*backend_, in, full);
   const AttentionResults b = RunForward(*backend_, in, sinks);
   EXPECT_TRUE(TensorNear(b.out.view(), a.out.view(),
-                         AttentionTolerance(16, kLargestScore)));
+                         AttentionTolerance(16, kLargestScore, product_)));
 }
 
 // Un-shifted heads do not notice that others are shifted.
@@ -274,11 +298,12 @@ TEST_P(AttentionBackendTest, LargeLogitsStayFiniteAndRight) {
   const auto pattern = MakePattern("sf", 2, 32, {90}).pattern;
   const AttentionResults got = RunBoth(*backend_, in, pattern);
   const AttentionResults want = RunBoth(*reference, in, pattern);
-  EXPECT_TRUE(TensorNear(got.out.view(), want.out.view(),
-                         AttentionTolerance(16, 200.0 * kLargestScore)));
   EXPECT_TRUE(
-      TensorNear(got.dq.view(), want.dq.view(),
-                 AttentionGradientTolerance(16, 90, 200.0 * kLargestScore)));
+      TensorNear(got.out.view(), want.out.view(),
+                 AttentionTolerance(16, 200.0 * kLargestScore, product_)));
+  EXPECT_TRUE(TensorNear(
+      got.dq.view(), want.dq.view(),
+      AttentionGradientTolerance(16, 90, 200.0 * kLargestScore, product_)));
 }
 
 TEST_P(AttentionBackendTest, NoTokensAndNoSegmentsAreFine) {
@@ -315,6 +340,9 @@ TEST_P(AttentionBackendTest, RefusesBadParams) {
   p = good;
   p.scale = std::numeric_limits<float>::infinity();
   EXPECT_TRUE(refused(p, {"scale", "inf"}));
+  p = good;
+  p.product_dtype = DType::kI32;
+  EXPECT_TRUE(refused(p, {"product_dtype", "f32 or bf16"}));
   p = good;
   p.k.shape[1] = 3;
   EXPECT_TRUE(refused(p, {"attention_forward"}));
@@ -375,25 +403,44 @@ TEST_P(AttentionBackendTest, BackwardRefusesBadParamsUntouched) {
   EXPECT_TRUE(BitEqual(r.dq.view(), before.view()));
 }
 
-class AttentionCpuTest : public ::testing::TestWithParam<std::string> {};
+// Pattern, dtype of products.
+class AttentionCpuTest
+    : public ::testing::TestWithParam<std::tuple<std::string, DType>> {
+ protected:
+  const std::string pattern_ = std::get<0>(GetParam());
+  const DType product_ = std::get<1>(GetParam());
+  template <typename... Args>
+  AttentionInputs MakeInputs(Args... args) {
+    AttentionInputs in = kernels::MakeInputs(args...);
+    in.product_dtype = product_;
+    return in;
+  }
+};
 
-INSTANTIATE_TEST_SUITE_P(All, AttentionCpuTest,
-                         ::testing::ValuesIn(PatternNames()));
+INSTANTIATE_TEST_SUITE_P(
+    All, AttentionCpuTest,
+    ::testing::Combine(::testing::ValuesIn(PatternNames()),
+                       ::testing::Values(DType::kF32, DType::kBF16)),
+    [](const auto& info) {
+      return std::get<0>(info.param) +
+             (std::get<1>(info.param) == DType::kBF16 ? "_bf16" : "_f32");
+    });
 
 TEST_P(AttentionCpuTest, MatchesReferenceForwardAndBackward) {
   const auto cpu = Open("cpu");
   const auto reference = Open("reference");
-  for (int64_t head_dim : {8, 16, 24, 64}) {
+  for (int64_t head_dim : {8, 16, 24, 64, 136}) {
     for (int64_t padding : {0, 5}) {
       const auto pattern =
-          MakePattern(GetParam(), 4, 40, {100, 3, 67}, 2).pattern;
+          MakePattern(pattern_, 4, 40, {100, 3, 67}, 2).pattern;
       const AttentionInputs in =
           MakeInputs(176, 4, 2, head_dim, 61 + head_dim, padding);
       const AttentionResults got = RunBoth(*cpu, in, pattern, padding);
       const AttentionResults want = RunBoth(*reference, in, pattern, padding);
-      const auto forward = AttentionTolerance(head_dim, kLargestScore);
+      const auto forward =
+          AttentionTolerance(head_dim, kLargestScore, product_);
       const auto backward =
-          AttentionGradientTolerance(head_dim, 176, kLargestScore);
+          AttentionGradientTolerance(head_dim, 176, kLargestScore, product_);
       EXPECT_TRUE(TensorNear(got.out.view(), want.out.view(), forward));
       EXPECT_TRUE(TensorNear(got.lse.view(), want.lse.view(), forward));
       EXPECT_TRUE(TensorNear(got.dq.view(), want.dq.view(), backward));
@@ -406,8 +453,7 @@ TEST_P(AttentionCpuTest, MatchesReferenceForwardAndBackward) {
 // Threads pick among schedules of the backward pass; none may show in a bit.
 TEST_P(AttentionCpuTest, ThreadsDoNotChangeBits) {
   for (int64_t kv_heads : {1, 3}) {
-    const auto pattern =
-        MakePattern(GetParam(), 6, 48, {210, 64, 31}, 1).pattern;
+    const auto pattern = MakePattern(pattern_, 6, 48, {210, 64, 31}, 1).pattern;
     const AttentionInputs in = MakeInputs(308, 6, kv_heads, 32, 101);
     const AttentionResults one = RunBoth(*Open("cpu", 1), in, pattern);
     for (int threads : {2, 3, 7}) {
