@@ -84,8 +84,9 @@ struct TrainingOptions {
   int64_t accumulation_steps = 1;
   uint64_t seed = 0;
   bool keep_activations = false;
-  kernels::DType matrix_dtype =
-      kernels::DType::kF32;  // of frozen weights and matrix products
+  // Of frozen weights and of the operands of matrix products, those of
+  // attention included.
+  kernels::DType matrix_dtype = kernels::DType::kF32;
 };
 absl::Status Validate(const TrainingOptions& options, const LlamaConfig& base);
 // What the low-rank product is multiplied with.

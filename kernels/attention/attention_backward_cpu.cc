@@ -136,7 +136,8 @@ HWY_INLINE void BackwardVisit(D d, const BackwardJob& job,
   if (job.wants_dq) {
     AccumulateRows(d, visit, b.dscores,
                    job.panels.Get(kKeyRows, job.kv_head, tile), head_dim,
-                   b.dqueries, head_dim);
+                   b.dqueries, head_dim,
+                   job.panels.Finite(kKeyRows, job.kv_head, tile));
   }
   if (!job.wants_dkv) return;
   const int64_t key = KeyOf(job, visit);
@@ -216,9 +217,9 @@ HWY_INLINE void BackwardVisitPairs(const BackwardJob& job,
   GradRows(job, query, head, visit, b);
   if (job.wants_dq) {
     RoundRows(visit, b.dscores, pairs.dscores);
-    AccumulateRowPairs(visit, pairs.dscores,
-                       job.panels.GetPairs(kKeyRows, job.kv_head, tile),
-                       b.dqueries, head_dim);
+    AccumulateRowPairs(
+        visit, pairs.dscores, job.panels.GetPairs(kKeyRows, job.kv_head, tile),
+        b.dqueries, head_dim, job.panels.Finite(kKeyRows, job.kv_head, tile));
   }
   if (!job.wants_dkv) return;
   const int64_t key = KeyOf(job, visit);

@@ -54,7 +54,8 @@ HWY_INLINE void SoftmaxRows(const Visit& visit, int64_t head_dim,
   for (int64_t r = visit.first_row; r < visit.end_row; ++r) {
     const int64_t begin = visit.Begin(r);
     const int64_t limit = visit.Limit(r);
-    const ColumnSpan span = WidenToVectors(begin, limit);
+    const ColumnSpan block = BlockColumns(visit, r);
+    const ColumnSpan span = WidenToVectors(block.begin, block.end);
     const bool all = span.begin == begin && span.end == limit;
     const auto mask = [&](int64_t c) { return ColumnsIn(c, begin, limit); };
     float* scores = b.scores + r * kTile;
@@ -68,21 +69,22 @@ HWY_INLINE void SoftmaxRows(const Visit& visit, int64_t head_dim,
 
 template <class D>
 HWY_INLINE void ForwardVisit(D d, const Visit& visit, const float* keys,
-                             const float* values, int64_t head_dim,
+                             const float* values, bool finite, int64_t head_dim,
                              ForwardBuffers& b) {
   ScoreRows(visit, b.queries, keys, b.scores, head_dim);
   SoftmaxRows(visit, head_dim, b);
-  AccumulateRows(d, visit, b.scores, values, head_dim, b.sums, head_dim);
+  AccumulateRows(d, visit, b.scores, values, head_dim, b.sums, head_dim,
+                 finite);
 }
 
 #if HWY_TARGET == HWY_AVX3
 HWY_INLINE void ForwardVisitPairs(const Visit& visit, const Bf16Pair* keys,
-                                  const Bf16Pair* values, int64_t head_dim,
-                                  ForwardBuffers& b) {
+                                  const Bf16Pair* values, bool finite,
+                                  int64_t head_dim, ForwardBuffers& b) {
   ScoreRowPairs(visit, b.queries2, keys, b.scores, head_dim);
   SoftmaxRows(visit, head_dim, b);
   RoundRows(visit, b.scores, b.weights2);
-  AccumulateRowPairs(visit, b.weights2, values, b.sums, head_dim);
+  AccumulateRowPairs(visit, b.weights2, values, b.sums, head_dim, finite);
 }
 #endif
 
@@ -95,8 +97,8 @@ void ForwardVisits(const SegmentPlan& segment, const QueryTile& query,
     ForEachVisit(query, 0, segment.key_tiles, [&](const Visit& visit) {
       const int64_t tile = segment.first_key_tile + visit.tile;
       ForwardVisitPairs(visit, panels.GetPairs(kKeysTransposed, kv_head, tile),
-                        panels.GetPairs(kValueRows, kv_head, tile), head_dim,
-                        b);
+                        panels.GetPairs(kValueRows, kv_head, tile),
+                        panels.Finite(kValueRows, kv_head, tile), head_dim, b);
     });
     return;
   }
@@ -105,7 +107,8 @@ void ForwardVisits(const SegmentPlan& segment, const QueryTile& query,
     ForEachVisit(query, 0, segment.key_tiles, [&](const Visit& visit) {
       const int64_t tile = segment.first_key_tile + visit.tile;
       ForwardVisit(d, visit, panels.Get(kKeysTransposed, kv_head, tile),
-                   panels.Get(kValueRows, kv_head, tile), head_dim, b);
+                   panels.Get(kValueRows, kv_head, tile),
+                   panels.Finite(kValueRows, kv_head, tile), head_dim, b);
     });
   });
 }

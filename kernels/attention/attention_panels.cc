@@ -23,6 +23,24 @@ void PackTransposedF32(const float* rows, int64_t row_stride, int64_t keys,
   PackTransposed(rows, row_stride, keys, head_dim, panel);
 }
 
+// No NaN and nothing that is infinite in bf16.
+bool AllFinite(const float* rows, int64_t row_stride, int64_t keys,
+               int64_t head_dim) {
+  constexpr float kLargest = 3e38f;
+  const F32Tag d;
+  F32Vec largest = hn::Zero(d);
+  F32Vec zeros = hn::Zero(d);  // NaN once there was one, which Max may drop
+  for (int64_t j = 0; j < keys; ++j) {
+    ForEachVector(head_dim, [&](int64_t i, auto lanes) HWY_ATTR {
+      const F32Vec x = lanes.Load(d, rows + j * row_stride + i);
+      largest = hn::Max(largest, hn::Abs(x));
+      zeros = hn::MulAdd(x, hn::Zero(d), zeros);
+    });
+  }
+  return hn::GetLane(hn::MaxOfLanes(d, largest)) <= kLargest &&
+         Sum(d, zeros) == 0.0f;
+}
+
 // Pairs are moved as if they were floats: nothing is computed with them.
 void PackTransposedPairs(const float* rows, int64_t row_stride, int64_t keys,
                          int64_t head_dim, float* panel) {
@@ -64,6 +82,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace sinklora::kernels::cpu {
 
+HWY_EXPORT(AllFinite);
 HWY_EXPORT(PackRowPairs);
 HWY_EXPORT(PackTransposedF32);
 HWY_EXPORT(PackTransposedPairs);
@@ -92,6 +111,7 @@ Panels::Panels(const AttentionPlan& plan, const ConstTensorView& k,
   memory_ = context.shared_scratch.Reserve<float>(
       heads_per_batch_ * head_floats + extra_floats);
   extra_ = memory_ + heads_per_batch_ * head_floats;
+  finite_.resize(heads_per_batch_ * kinds_ * plan.key_tiles);
 }
 
 void Panels::PackRows(const ConstTensorView& x, int64_t token, int64_t keys,
@@ -132,6 +152,8 @@ void Panels::PackTile(int64_t kv_head, const SegmentPlan& segment,
       PackTransposed(x, token, keys, kv_head, panel);
     } else {
       PackRows(x, token, keys, kv_head, panel);
+      finite_[PanelIndex(kind, kv_head, key_tile)] = HWY_DYNAMIC_DISPATCH(
+          AllFinite)(At(x, token, kv_head), x.stride[0], keys, head_dim_);
     }
   };
   pack(kKeysTransposed, k_, true);

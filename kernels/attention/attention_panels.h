@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "kernels/attention/attention_plan.h"
 #include "kernels/cpu/bf16_gemm.h"
@@ -53,16 +54,22 @@ class Panels {
   // Panel of a key tile of the whole plan. REQUIRES: `kv_head` is packed,
   // `kind` was asked for, and the element is kF32 or kBF16 as the name says.
   float* Get(PanelKind kind, int64_t kv_head, int64_t key_tile) const {
-    return memory_ +
-           (((kv_head - first_head_) * kinds_ + slot_[kind]) * plan_.key_tiles +
-            key_tile) *
-               panel_words_;
+    return memory_ + PanelIndex(kind, kv_head, key_tile) * panel_words_;
+  }
+  // Whether every number of a packed kKeyRows or kValueRows panel times zero is
+  // zero, in bf16 too.
+  bool Finite(PanelKind kind, int64_t kv_head, int64_t key_tile) const {
+    return finite_[PanelIndex(kind, kv_head, key_tile)] != 0;
   }
   Bf16Pair* GetPairs(PanelKind kind, int64_t kv_head, int64_t key_tile) const {
     return reinterpret_cast<Bf16Pair*>(Get(kind, kv_head, key_tile));
   }
 
  private:
+  int64_t PanelIndex(PanelKind kind, int64_t kv_head, int64_t key_tile) const {
+    return ((kv_head - first_head_) * kinds_ + slot_[kind]) * plan_.key_tiles +
+           key_tile;
+  }
   void PackTile(int64_t kv_head, const SegmentPlan& segment,
                 int64_t tile_of_segment);
   void PackRows(const ConstTensorView& x, int64_t token, int64_t keys,
@@ -83,6 +90,7 @@ class Panels {
   int64_t first_head_ = 0;
   float* memory_ = nullptr;
   float* extra_ = nullptr;
+  std::vector<uint8_t> finite_;  // by PanelIndex
 };
 
 }  // namespace sinklora::kernels::cpu

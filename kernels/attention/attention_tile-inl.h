@@ -174,28 +174,49 @@ HWY_INLINE float SoftmaxStep(float* scores, ColumnSpan span, MaskFn mask,
   return factor;
 }
 
+// Rows of a visit before this one see different columns.
+HWY_INLINE int64_t RaggedRows(const Visit& visit) {
+  return visit.window_row < visit.end_row ? visit.end_row : visit.full_row;
+}
+
+// The columns that the rows of r's block of kBlockRows see: where ragged rows
+// are multiplied as a block, their weights are zero in what a row does not see.
+HWY_INLINE ColumnSpan BlockColumns(const Visit& visit, int64_t row) {
+  const int64_t ragged = RaggedRows(visit);
+  if (row >= ragged) return {visit.begin, visit.end};
+  const int64_t first =
+      row - (row - visit.first_row) % static_cast<int64_t>(kBlockRows);
+  const int64_t last = std::min<int64_t>(first + kBlockRows, ragged) - 1;
+  return {visit.Begin(first), visit.Limit(last)};
+}
+
 // Calls add(row, rows, begin, end) with blocks that cover the columns
-// [Begin(r), Limit(r)) of the rows of a visit, ascending for each row. Stops at
-// the diagonals instead of multiplying by the zeros beyond them: a NaN or Inf
-// of a token that a row does not see must not reach it.
-template <class Add>
-HWY_INLINE void ForEachVisibleBlock(const Visit& visit, Add add) {
-  // Rows from here on see all columns and need no blocks.
-  const int64_t ragged =
-      visit.window_row < visit.end_row ? visit.end_row : visit.full_row;
+// [Begin(r), Limit(r)) of the rows of a visit, ascending for each row and cut
+// at multiples of kStep only. `may_multiply_zeros`: a block may hold columns
+// that a row does not see, where its weights are zero. Not where such a column
+// holds a NaN or Inf, which must not reach the row; the sums have the same bits
+// either way.
+template <int64_t kStep, class Add>
+HWY_INLINE void ForEachVisibleBlock(const Visit& visit, bool may_multiply_zeros,
+                                    Add add) {
+  const int64_t ragged = RaggedRows(visit);
   for (int64_t r = visit.first_row; r < ragged; r += kBlockRows) {
     const int64_t count = std::min<int64_t>(kBlockRows, ragged - r);
+    if (may_multiply_zeros) {
+      const ColumnSpan columns = BlockColumns(visit, r);
+      add(r, count, columns.begin, columns.end);
+      continue;
+    }
     // What every row of the block sees; the last begins last.
-    const int64_t common_end = visit.Limit(r);
-    const int64_t common_begin =
-        std::min(visit.Begin(r + count - 1), common_end);
-    for (int64_t i = 0; i + 1 < count; ++i) {
-      add(r + i, 1, visit.Begin(r + i), common_begin);
+    const int64_t common_end = visit.Limit(r) / kStep * kStep;
+    const int64_t common_begin = std::min(
+        (visit.Begin(r + count - 1) + kStep - 1) / kStep * kStep, common_end);
+    for (int64_t i = r; i < r + count; ++i) {
+      add(i, 1, visit.Begin(i), common_begin);
     }
     add(r, count, common_begin, common_end);
-    for (int64_t i = 1; i < count; ++i) {
-      add(r + i, 1, std::max(common_end, visit.Begin(r + i)),
-          visit.Limit(r + i));
+    for (int64_t i = r; i < r + count; ++i) {
+      add(i, 1, std::max(common_end, visit.Begin(i)), visit.Limit(i));
     }
   }
   if (ragged < visit.end_row) {
@@ -207,21 +228,23 @@ HWY_INLINE void ForEachVisibleBlock(const Visit& visit, Add add) {
 template <class D, typename T>
 HWY_INLINE void AccumulateRows(D d, const Visit& visit, const float* weights,
                                const T* values, int64_t value_stride,
-                               float* out, int64_t head_dim) {
-  ForEachVisibleBlock(visit, [&](int64_t row, int64_t count, int64_t from,
-                                 int64_t to) HWY_ATTR {
-    if (from >= to) return;
-    const GemmTile<T> tile{weights + row * kTile + from,
-                           kTile,
-                           1,
-                           values + from * value_stride,
-                           value_stride,
-                           out + row * head_dim,
-                           head_dim,
-                           to - from,
-                           true};
-    MicroGemm(d, tile, count, head_dim);
-  });
+                               float* out, int64_t head_dim,
+                               bool may_multiply_zeros = false) {
+  ForEachVisibleBlock<1>(
+      visit, may_multiply_zeros,
+      [&](int64_t row, int64_t count, int64_t from, int64_t to) HWY_ATTR {
+        if (from >= to) return;
+        const GemmTile<T> tile{weights + row * kTile + from,
+                               kTile,
+                               1,
+                               values + from * value_stride,
+                               value_stride,
+                               out + row * head_dim,
+                               head_dim,
+                               to - from,
+                               true};
+        MicroGemm(d, tile, count, head_dim);
+      });
 }
 
 // scores[r][c] = a[r] . column c of the transposed panel, for the rows and
@@ -247,9 +270,10 @@ HWY_INLINE void ScoreRows(const Visit& visit, const float* a,
 // them. Row r of `weights` is kTile / 2 pairs.
 HWY_INLINE void AccumulateRowPairs(const Visit& visit, const Bf16Pair* weights,
                                    const Bf16Pair* values, float* out,
-                                   int64_t head_dim) {
-  ForEachVisibleBlock(
-      visit, [&](int64_t row, int64_t count, int64_t from, int64_t to) {
+                                   int64_t head_dim, bool may_multiply_zeros) {
+  ForEachVisibleBlock<2>(
+      visit, may_multiply_zeros,
+      [&](int64_t row, int64_t count, int64_t from, int64_t to) {
         const Bf16GemmTile tile{
             weights + row * (kTile / 2), kTile / 2, 1,   values, head_dim,
             out + row * head_dim,        head_dim,  true};
@@ -278,11 +302,10 @@ HWY_INLINE void ScoreRowPairs(const Visit& visit, const Bf16Pair* a,
 HWY_INLINE void RoundRows(const Visit& visit, const float* rows,
                           Bf16Pair* pairs) {
   const ColumnSpan span = WidenToVectors(visit.begin, visit.end);
-  for (int64_t r = visit.first_row; r < visit.end_row; ++r) {
-    ToBf16Row(rows + r * kTile + span.begin, 1.0f,
-              reinterpret_cast<bf16_t*>(pairs + r * (kTile / 2)) + span.begin,
-              span.end - span.begin);
-  }
+  const int64_t r = visit.first_row;
+  ToBf16Rows(rows + r * kTile + span.begin, kTile,
+             reinterpret_cast<bf16_t*>(pairs + r * (kTile / 2)) + span.begin,
+             kTile, visit.end_row - r, span.end - span.begin);
 }
 #endif
 

@@ -18,11 +18,13 @@
 
 namespace sinklora::internal {
 
-// What every function of the graph needs. Borrows all three.
+// What every function of the graph needs. Borrows the pointers.
 struct Graph {
   kernels::Backend* backend = nullptr;
   const LlamaConfig* config = nullptr;
   const RopeTable* rope = nullptr;
+  // Operands of training attention's products.
+  kernels::DType product_dtype = kernels::DType::kF32;
 };
 
 float AttentionScale(const LlamaConfig& config);

@@ -63,7 +63,8 @@ absl::Status AttentionBackward(const Graph& graph,
        .scale = AttentionScale(*graph.config),
        .dq = SplitHeads(s.dq, head_dim),
        .dk = SplitHeads(s.dk, head_dim),
-       .dv = SplitHeads(s.dv, head_dim)}));
+       .dv = SplitHeads(s.dv, head_dim),
+       .product_dtype = graph.product_dtype}));
   for (const TensorView* rotated : {&s.dq, &s.dk}) {
     SL_RETURN_IF_KERNEL_ERROR(
         graph.backend->Rope({.x = SplitHeads(*rotated, head_dim),

@@ -102,7 +102,8 @@ absl::Status LayerForward(const Graph& graph, const LayerWeights& w,
                                        .pattern = &pattern,
                                        .scale = AttentionScale(*graph.config),
                                        .out = SplitHeads(a.attention, head_dim),
-                                       .lse = a.lse}));
+                                       .lse = a.lse,
+                                       .product_dtype = graph.product_dtype}));
   return ForwardMlp(graph, w, x, lora, a, out);
 }
 

@@ -112,7 +112,7 @@ absl::StatusOr<double> TrainingRunImpl::MicroStep(
   SL_ASSIGN_OR_RETURN(
       const auto rope,
       rope_.ForDocuments(batch.document_tokens(), &batch.positions));
-  const Graph graph{backend_, &config_, rope.get()};
+  const Graph graph{backend_, &config_, rope.get(), options_.matrix_dtype};
   SL_ASSIGN_OR_RETURN(
       const PassActivations a,
       PreparePass(graph, kind, batch, weights_.max_lora_rank, &arena_));
@@ -197,7 +197,7 @@ absl::StatusOr<double> TrainingRunImpl::ValidationLoss(
     SL_ASSIGN_OR_RETURN(
         const auto rope,
         rope_.ForDocuments(batch.document_tokens(), &batch.positions));
-    const Graph graph{backend_, &config_, rope.get()};
+    const Graph graph{backend_, &config_, rope.get(), options_.matrix_dtype};
     SL_ASSIGN_OR_RETURN(const PassActivations a,
                         PreparePass(graph, PassKind::kForward, batch,
                                     weights_.max_lora_rank, &arena_));
