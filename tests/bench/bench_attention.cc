@@ -23,7 +23,7 @@ struct Shape {
   std::string pattern;
   int64_t tokens;
   int64_t kv_heads;
-  DType dtype;
+  DType dtype;  // of the products
 };
 
 AttentionPattern PatternOf(const Shape& s) {
@@ -42,11 +42,14 @@ AttentionPattern PatternOf(const Shape& s) {
 struct Operands {
   Operands(Backend* backend, const Shape& s)
       : pattern(PatternOf(s)),
-        q(Tensor::Random(backend, s.dtype, {s.tokens, kHeads, kHeadDim})),
-        k(Tensor::Random(backend, s.dtype, {s.tokens, s.kv_heads, kHeadDim})),
-        v(Tensor::Random(backend, s.dtype, {s.tokens, s.kv_heads, kHeadDim})),
-        out(Tensor::Zeros(backend, s.dtype, {s.tokens, kHeads, kHeadDim})),
-        lse(Tensor::Zeros(backend, DType::kF32, {kHeads, s.tokens})) {}
+        q(Tensor::Random(backend, DType::kF32, {s.tokens, kHeads, kHeadDim})),
+        k(Tensor::Random(backend, DType::kF32,
+                         {s.tokens, s.kv_heads, kHeadDim})),
+        v(Tensor::Random(backend, DType::kF32,
+                         {s.tokens, s.kv_heads, kHeadDim})),
+        out(Tensor::Zeros(backend, DType::kF32, {s.tokens, kHeads, kHeadDim})),
+        lse(Tensor::Zeros(backend, DType::kF32, {kHeads, s.tokens})),
+        product_dtype(s.dtype) {}
 
   kernels::Status Forward(Backend* backend) const {
     return backend->AttentionForward({.q = q.view(),
@@ -55,12 +58,14 @@ struct Operands {
                                       .pattern = &pattern,
                                       .scale = Scale(),
                                       .out = out.view(),
-                                      .lse = lse.view()});
+                                      .lse = lse.view(),
+                                      .product_dtype = product_dtype});
   }
   static float Scale() { return 1.0f / std::sqrt(float{kHeadDim}); }
 
   AttentionPattern pattern;
   Tensor q, k, v, out, lse;
+  DType product_dtype;
   // Of the backward pass.
   Tensor dout, dq, dk, dv;
 };
@@ -78,28 +83,30 @@ PreparedOp Forward(Backend* backend, const Shape& s) {
 
 PreparedOp Backward(Backend* backend, const Shape& s) {
   auto x = std::make_shared<Operands>(backend, s);
-  x->dout = Tensor::Random(backend, s.dtype, {s.tokens, kHeads, kHeadDim});
-  x->dq = Tensor::Zeros(backend, s.dtype, {s.tokens, kHeads, kHeadDim});
-  x->dk = Tensor::Zeros(backend, s.dtype, {s.tokens, s.kv_heads, kHeadDim});
-  x->dv = Tensor::Zeros(backend, s.dtype, {s.tokens, s.kv_heads, kHeadDim});
+  x->dout = Tensor::Random(backend, DType::kF32, {s.tokens, kHeads, kHeadDim});
+  x->dq = Tensor::Zeros(backend, DType::kF32, {s.tokens, kHeads, kHeadDim});
+  x->dk = Tensor::Zeros(backend, DType::kF32, {s.tokens, s.kv_heads, kHeadDim});
+  x->dv = Tensor::Zeros(backend, DType::kF32, {s.tokens, s.kv_heads, kHeadDim});
   // On another backend: its scratch memory is not the backward pass's.
   std::unique_ptr<Backend> other;
   kernels::Status forward = kernels::OpenBackend("cpu", {}, &other);
   if (forward.ok()) forward = x->Forward(other.get());
-  return {WorkOf(s, 10), [x, backend, forward]() -> kernels::Status {
-            if (!forward.ok()) return forward;
-            return backend->AttentionBackward({.dout = x->dout.view(),
-                                               .q = x->q.view(),
-                                               .k = x->k.view(),
-                                               .v = x->v.view(),
-                                               .out = x->out.view(),
-                                               .lse = x->lse.view(),
-                                               .pattern = &x->pattern,
-                                               .scale = Operands::Scale(),
-                                               .dq = x->dq.view(),
-                                               .dk = x->dk.view(),
-                                               .dv = x->dv.view()});
-          }};
+  return {
+      WorkOf(s, 10), [x, backend, forward]() -> kernels::Status {
+        if (!forward.ok()) return forward;
+        return backend->AttentionBackward({.dout = x->dout.view(),
+                                           .q = x->q.view(),
+                                           .k = x->k.view(),
+                                           .v = x->v.view(),
+                                           .out = x->out.view(),
+                                           .lse = x->lse.view(),
+                                           .pattern = &x->pattern,
+                                           .scale = Operands::Scale(),
+                                           .dq = x->dq.view(),
+                                           .dk = x->dk.view(),
+                                           .dv = x->dv.view(),
+                                           .product_dtype = x->product_dtype});
+      }};
 }
 
 }  // namespace
