@@ -55,6 +55,7 @@ void RunOp(benchmark::State& state, const Suite& suite,
   state.counters["rate"] = rate.wall;
   state.counters["limit"] = limit.wall;
   state.counters["share"] = rate.wall / limit.wall;
+  state.counters["cpu_rate"] = rate.cpu;
   state.counters["cpu_share"] = rate.cpu / limit.cpu;
   state.counters["extra_MiB"] = static_cast<double>(extra) / (1 << 20);
   state.SetLabel(std::string(NameOf(op.work.limit)));

@@ -5,7 +5,8 @@
 //   rate       FLOP/s or bytes/s of the median iteration
 //   limit      the limit around it, median of its windows
 //   share      rate / limit
-//   cpu_share  the same with CPU time for the wall clock: what to read where
+//   cpu_rate   FLOPs or bytes a second that one core was at work
+//   cpu_share  share by CPU time in place of the wall clock: what to read where
 //              other processes take the cores away; blind to waiting threads
 //   extra_MiB  resident memory that the first call took beyond its operands
 //
