@@ -25,7 +25,6 @@ bool Between(double value, double low, double high) {
   return value >= low && value <= high;  // false for NaN
 }
 
-constexpr int64_t kMaxContextTokens = int64_t{1} << 20;
 
 absl::Status Validate(const LoraOptions& lora) {
   static constexpr const char* kModules[] = {"q_proj",   "k_proj",    "v_proj",

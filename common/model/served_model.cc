@@ -13,7 +13,6 @@
 namespace sinklora {
 namespace {
 
-constexpr int64_t kMaxContextTokens = int64_t{1} << 20;
 
 }  // namespace
 

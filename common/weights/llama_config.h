@@ -27,6 +27,9 @@ enum class RopeKind {
 // "linear", "dynamic", "yarn", "llama3".
 const char* RopeKindName(RopeKind kind);
 
+// The longest context that is trained or served.
+inline constexpr int64_t kMaxContextTokens = int64_t{1} << 20;
+
 // What the kinds need besides LlamaConfig::rope_factor. Fields of another kind
 // keep their defaults.
 struct RopeScaling {

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -72,9 +73,18 @@ absl::Status WritePeftAdapter(const PeftAdapter& adapter,
 
 // Records in `directory`'s adapter_config.json for which context and RoPE
 // factor the adapter was tuned, for files that do not say (LongLoRA's, PEFT's).
-// Nothing is written when they say just that; kInvalidArgument when they say
-// something else. The tensors stay as they are.
-absl::Status RecordAdapterContext(int64_t context_tokens, double rope_factor,
+// The tensors stay as they are. Without `rope_factor`: what the file says, else
+// the base's when the context is no longer than the base's, else LongLoRA's,
+// context_tokens / the base's context rounded up. Nothing is written when the
+// file says just that.
+//
+// kFailedPrecondition, and nothing written, when the file says something else,
+// when the base's kind of scaling has no such factor (CheckRopeFactor), and
+// when a factor must be given because the base is scaled already; errors of
+// ParsePeftConfig.
+absl::Status RecordAdapterContext(int64_t context_tokens,
+                                  std::optional<double> rope_factor,
+                                  const LlamaConfig& base,
                                   const std::string& directory);
 
 }  // namespace sinklora

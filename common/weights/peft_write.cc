@@ -8,6 +8,38 @@
 #include "fmt/format.h"
 
 namespace sinklora {
+namespace {
+
+absl::Status CheckSameContext(const PeftConfig& config, int64_t context_tokens,
+                              std::optional<double> rope_factor,
+                              const std::string& path) {
+  const double factor = rope_factor.value_or(config.rope_factor);
+  if (config.context_tokens == context_tokens && config.rope_factor == factor) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      fmt::format("{}: {} is {} and {} is {}; {} and {} were given", path,
+                  kContextTokensKey, config.context_tokens, kRopeFactorKey,
+                  config.rope_factor, context_tokens, factor));
+}
+
+// LongLoRA's rule (fine-tune.py). It replaces the factor of a base that is
+// scaled already; others multiply it, so that one is not guessed at.
+absl::StatusOr<double> LongLoraFactor(int64_t context_tokens,
+                                      const LlamaConfig& base) {
+  const int64_t original = base.context_tokens();
+  if (context_tokens <= original) return base.rope_factor;
+  if (base.rope_factor == 1) {
+    return static_cast<double>((context_tokens + original - 1) / original);
+  }
+  return absl::FailedPreconditionError(
+      fmt::format("the base is scaled already, to {} tokens with RoPE factor "
+                  "{}: the factor "
+                  "of an adapter for {} tokens must be given",
+                  original, base.rope_factor, context_tokens));
+}
+
+}  // namespace
 
 absl::Status WritePeftAdapter(const PeftAdapter& adapter,
                               const std::string& directory) {
@@ -40,25 +72,25 @@ absl::Status WritePeftAdapter(const PeftAdapter& adapter,
                          ToJson(config));
 }
 
-absl::Status RecordAdapterContext(int64_t context_tokens, double rope_factor,
+absl::Status RecordAdapterContext(int64_t context_tokens,
+                                  std::optional<double> rope_factor,
+                                  const LlamaConfig& base,
                                   const std::string& directory) {
   const std::string path = JoinPath(directory, kAdapterConfigFile);
   SL_ASSIGN_OR_RETURN(const std::string text,
                       ReadModelFile(directory, kAdapterConfigFile));
   SL_ASSIGN_OR_RETURN(PeftConfig config, ParsePeftConfig(text, path));
-  if (config.context_tokens == 0) {
-    config.context_tokens = context_tokens;
-    config.rope_factor = rope_factor;
-    return WriteFileAtomic(path, ToJson(config));
+  if (config.context_tokens > 0) {
+    return CheckSameContext(config, context_tokens, rope_factor, path);
   }
-  if (config.context_tokens == context_tokens &&
-      config.rope_factor == rope_factor) {
-    return absl::OkStatus();
+  if (!rope_factor) {
+    SL_ASSIGN_OR_RETURN(rope_factor, LongLoraFactor(context_tokens, base));
   }
-  return absl::InvalidArgumentError(
-      fmt::format("{}: {} is {} and {} is {}; {} and {} were given", path,
-                  kContextTokensKey, config.context_tokens, kRopeFactorKey,
-                  config.rope_factor, context_tokens, rope_factor));
+  const absl::Status fits = CheckRopeFactor(base, *rope_factor);
+  if (!fits.ok()) return absl::FailedPreconditionError(fits.message());
+  config.context_tokens = context_tokens;
+  config.rope_factor = *rope_factor;
+  return WriteFileAtomic(path, ToJson(config));
 }
 
 }  // namespace sinklora

@@ -23,6 +23,9 @@ void PackTransposedF32(const float* rows, int64_t row_stride, int64_t keys,
   PackTransposed(rows, row_stride, keys, head_dim, panel);
 }
 
+// Whether this target's kernels have the branches for pairs.
+bool MultipliesPairs() { return HWY_TARGET == HWY_AVX3; }
+
 // No NaN and nothing that is infinite in bf16.
 bool AllFinite(const float* rows, int64_t row_stride, int64_t keys,
                int64_t head_dim) {
@@ -83,12 +86,14 @@ HWY_AFTER_NAMESPACE();
 namespace sinklora::kernels::cpu {
 
 HWY_EXPORT(AllFinite);
+HWY_EXPORT(MultipliesPairs);
 HWY_EXPORT(PackRowPairs);
 HWY_EXPORT(PackTransposedF32);
 HWY_EXPORT(PackTransposedPairs);
 
 DType ProductDType(DType allowed) {
-  const bool has_pairs = ActiveCpuIsa() >= CpuIsa::kAvx512Bf16;
+  const bool has_pairs = ActiveCpuIsa() >= CpuIsa::kAvx512Bf16 &&
+                         HWY_DYNAMIC_DISPATCH(MultipliesPairs)();
   return allowed == DType::kBF16 && has_pairs ? DType::kBF16 : DType::kF32;
 }
 

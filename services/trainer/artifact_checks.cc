@@ -3,9 +3,8 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <filesystem>
-#include <limits>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -14,6 +13,7 @@
 #include "common/base/status.h"
 #include "common/text/tokenizer.h"
 #include "common/weights/checkpoint_manifest.h"
+#include "common/weights/llama_config.h"
 #include "common/weights/model_files.h"
 #include "common/weights/peft_adapter.h"
 #include "common/weights/peft_names.h"
@@ -165,16 +165,16 @@ absl::Status ApplyContext(const registry::v1::AdapterContext& context,
                           const std::string& base_dir, const std::string& dir,
                           FileInfos* files) {
   const int64_t tokens = context.context_tokens();
-  double factor = context.rope_factor();
+  const double factor = context.rope_factor();
   const auto bad = [](const char* field, const std::string& defect) {
     return MakeError(absl::StatusCode::kInvalidArgument,
                      fmt::format("{} {}", field, defect),
                      {"INVALID_ADAPTER_CONTEXT", {{"field", field}}});
   };
-  if (tokens < 2 || tokens > std::numeric_limits<int32_t>::max()) {
-    return bad("context.context_tokens",
-               fmt::format("is {}, must be in [2, {}]", tokens,
-                           std::numeric_limits<int32_t>::max()));
+  if (tokens < 2 || tokens > kMaxContextTokens) {
+    return bad(
+        "context.context_tokens",
+        fmt::format("is {}, must be in [2, {}]", tokens, kMaxContextTokens));
   }
   if (!(factor == 0 || factor >= 1)) {
     return bad("context.rope_factor",
@@ -183,19 +183,14 @@ absl::Status ApplyContext(const registry::v1::AdapterContext& context,
   SL_ASSIGN_OR_RETURN(const std::string config_json,
                       ReadFile(JoinPath(base_dir, "config.json")));
   SL_ASSIGN_OR_RETURN(const LlamaConfig base, ParseLlamaConfig(config_json));
-  if (factor == 0) {
-    const int64_t original = base.context_tokens();
-    const int64_t longer = std::max<int64_t>(
-        1, (tokens + original - 1) / original);  // rounded up, as LongLoRA does
-    factor = base.rope_factor * static_cast<double>(longer);
+  const absl::Status recorded = RecordAdapterContext(
+      tokens, factor == 0 ? std::nullopt : std::optional(factor), base, dir);
+  if (!recorded.ok()) {
+    const absl::Status error = AsUploadError(recorded, dir);
+    return absl::IsFailedPrecondition(recorded)
+               ? bad("context", "cannot be: " + std::string(error.message()))
+               : error;
   }
-  const absl::Status fits = CheckRopeFactor(base, factor);
-  if (!fits.ok()) {
-    return bad("context.rope_factor",
-               "of this base: " + std::string(fits.message()));
-  }
-  const absl::Status recorded = RecordAdapterContext(tokens, factor, dir);
-  if (!recorded.ok()) return AsUploadError(recorded, dir);
   const std::string path = JoinPath(dir, kAdapterConfigFile);
   SL_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
   for (auto& file : *files) {

@@ -29,7 +29,8 @@ absl::StatusOr<registry::v1::Adapter> CheckAdapter(const std::string& dir,
                                                    const std::string& base_dir);
 
 // Writes the context into the PEFT directory `dir`, whose `files` are described
-// anew. kInvalidArgument for a value outside its range, a factor that the base
+// anew. kInvalidArgument (INVALID_ADAPTER_CONTEXT) for a value outside its
+// range and for what RecordAdapterContext refuses: a factor that the base
 // in `base_dir` has no meaning for, and files that name another context.
 absl::Status ApplyContext(const registry::v1::AdapterContext& context,
                           const std::string& base_dir, const std::string& dir,

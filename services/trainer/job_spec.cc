@@ -10,6 +10,7 @@
 
 #include "common/base/ids.h"
 #include "common/base/status.h"
+#include "common/weights/llama_config.h"
 #include "services/trainer/metrics.h"
 
 namespace sinklora::trainer {
@@ -20,7 +21,6 @@ using trainer::v1::LoraConfig;
 using trainer::v1::OptimizerConfig;
 using trainer::v1::TrainingSpec;
 
-constexpr int64_t kMaxContextTokens = 1 << 20;
 constexpr int64_t kMaxSteps = 10'000'000;
 constexpr const char* kTargetModules[] = {"q_proj",   "k_proj",    "v_proj",
                                           "o_proj",   "gate_proj", "up_proj",

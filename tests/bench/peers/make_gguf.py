@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a Llama with random weights as GGUF, for bench_step and llama.cpp alike. Speed does not depend on the values.
+"""Writes a Llama with random weights as GGUF, for bench_step and llama.cpp alike (q4_0: llama.cpp alone). Speed does not
+depend on the values.
 Needs numpy and gguf. The vocabulary is a stand-in of the SentencePiece kind."""
 
 import argparse

@@ -6,6 +6,7 @@
 #include "common/base/files.h"
 #include "common/base/random.h"
 #include "common/weights/model_files.h"
+#include "common/weights/peft_names.h"
 #include "nlohmann/json.hpp"
 #include "tests/testing/matchers.h"
 #include "tests/testing/tiny_model/tiny_model.h"
@@ -244,6 +245,49 @@ TEST_F(PeftAdapterTest, ExtraVocabularyRowsAreDroppedAndCounted) {
   ASSERT_OK(WritePeftAdapter(adapter, dir_));
   EXPECT_THAT(ReadPeftAdapter(dir_, base_),
               StatusIs(kInvalid, HasSubstr("has shape [385, 32]")));
+}
+
+TEST_F(PeftAdapterTest, ContextIsRecordedOnceAndByLongLorasRule) {
+  const auto silent = [&] {
+    json config = json::parse(Config());
+    config.erase(kContextTokensKey);
+    config.erase(kRopeFactorKey);
+    ASSERT_OK(
+        WriteFileAtomic(JoinPath(dir_, kAdapterConfigFile), config.dump()));
+  };
+  const auto factor = [&] {
+    return json::parse(Config())[kRopeFactorKey].get<double>();
+  };
+  const int64_t original = base_.context_tokens();
+  ASSERT_EQ(base_.rope_factor, 1);
+  for (const auto& [tokens, expected] : {std::pair(original / 2, 1),
+                                         {original, 1},
+                                         {original + 1, 2},
+                                         {4 * original, 4}}) {
+    silent();
+    ASSERT_OK(RecordAdapterContext(tokens, std::nullopt, base_, dir_));
+    EXPECT_EQ(factor(), expected) << tokens;
+    EXPECT_OK(RecordAdapterContext(tokens, std::nullopt, base_, dir_));
+    EXPECT_THAT(RecordAdapterContext(tokens + 1, std::nullopt, base_, dir_),
+                StatusIs(absl::StatusCode::kFailedPrecondition,
+                         HasSubstr("were given")));
+    EXPECT_THAT(RecordAdapterContext(tokens, 7.5, base_, dir_),
+                StatusIs(absl::StatusCode::kFailedPrecondition));
+  }
+  silent();
+  ASSERT_OK(RecordAdapterContext(3 * original, 2.5, base_, dir_));
+  EXPECT_EQ(factor(), 2.5);
+  EXPECT_OK(RecordAdapterContext(3 * original, std::nullopt, base_, dir_));
+
+  // LongLoRA replaces the factor of a scaled base, others multiply it.
+  LlamaConfig scaled = base_;
+  scaled.rope_factor = 2;
+  silent();
+  EXPECT_THAT(RecordAdapterContext(4 * original, std::nullopt, scaled, dir_),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("must be given")));
+  EXPECT_OK(RecordAdapterContext(2 * original, std::nullopt, scaled, dir_));
+  EXPECT_EQ(factor(), 2);
 }
 
 // PEFT saves embedding and head of a resized vocabulary without naming them.

@@ -430,6 +430,11 @@ TEST_F(RegistryRpcTest, AdaptersLearnTheirContextWhenTheyAreImported) {
   EXPECT_EQ(again.digest(), tuned.digest());
   EXPECT_EQ(again.context_tokens(), tokens);
   EXPECT_OK(ImportAdapter("same", "base", stored, TunedFor(tokens)));
+  EXPECT_OK(ImportAdapter("same", "base", stored, TunedFor(tokens, 4)));
+  // What a file says needs no rule, a factor that nobody rounded included.
+  EXPECT_OK(ImportAdapter("ours", "base",
+                          Path("trainer/adapters/" + given.digest()),
+                          TunedFor(tokens)));
   const absl::Status other =
       ImportAdapter("other", "base", stored, TunedFor(2 * tokens)).status();
   EXPECT_THAT(other, StatusIs(StatusCode::kInvalidArgument,
@@ -442,12 +447,12 @@ TEST_F(RegistryRpcTest, AdaptersLearnTheirContextWhenTheyAreImported) {
 TEST_F(RegistryRpcTest, BadAdapterContextsAreRefused) {
   ASSERT_OK(ImportModel("base", Model()));
   const std::pair<v1::AdapterContext, const char*> cases[] = {
-      {TunedFor(0), "context.context_tokens is 0, must be in [2, 2147483647]"},
-      {TunedFor(int64_t{1} << 31), "context.context_tokens is 2147483648"},
+      {TunedFor(0), "context.context_tokens is 0, must be in [2, 1048576]"},
+      {TunedFor(1048577), "context.context_tokens is 1048577"},
       {TunedFor(100, 0.5), "context.rope_factor is 0.5, must be 0 or"},
       {TunedFor(100, std::numeric_limits<double>::quiet_NaN()),
        "context.rope_factor is nan"},
-      {TunedFor(100, 1e6), "context.rope_factor of this base: rope factor is"},
+      {TunedFor(100, 1e6), "context cannot be: rope factor is 1000000"},
   };
   for (const auto& [context, message] : cases) {
     const absl::Status status =
