@@ -3,13 +3,19 @@
 
 #include <omp.h>
 
+#include <cstring>
+#include <functional>
+#include <map>
 #include <mutex>
 #include <stdexcept>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
+#include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/scratch.h"
+#include "kernels/matmul/few_rows_gemm.h"
 #include "kernels/matmul/simd_gemm.h"
 #include "oneapi/dnnl/dnnl.hpp"
 
@@ -94,6 +100,48 @@ bool Supports(DType dtype, const dnnl::engine& engine) {
 
 }  // namespace
 
+// How many elements of k oneDNN sums in one chain, found out by comparing bits;
+// 0 when it does something else. Its blocks follow from k and the dtype alone,
+// as for a row of `out` they must (gemm_engine.h).
+using RunShape =
+    std::function<void(const GemmShape&, const void*, const void*, void*)>;
+int64_t FindChunk(DType dtype, int64_t k, const RunShape& run) {
+#ifdef __x86_64__
+  const GemmShape shape{
+      .m = 2, .n = 48, .k = k, .dtype = dtype, .transpose_b = true};
+  if (!IsFewRows(shape)) return 0;
+  std::vector<float> a(shape.m * k), b(shape.n * k);
+  uint32_t state = 1;
+  const auto fill = [&state, dtype](std::vector<float>* values) {
+    auto* halves = reinterpret_cast<bf16_t*>(values->data());
+    for (size_t i = 0; i < values->size(); ++i) {
+      state = state * 1664525u + 1013904223u;
+      const float value =
+          static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31f;
+      if (dtype == DType::kBF16) {
+        halves[i] = ToBf16(value);
+      } else {
+        (*values)[i] = value;
+      }
+    }
+  };
+  fill(&a);
+  fill(&b);
+  std::vector<float> want(shape.m * shape.n), got(want.size());
+  run(shape, a.data(), b.data(), want.data());
+  for (const int64_t chunk : {k, int64_t{1024}, int64_t{512}, int64_t{768},
+                              int64_t{256}, int64_t{2048}}) {
+    if (chunk > k) continue;
+    FewRowsGemm(shape, chunk, a.data(), b.data(), got.data());
+    if (std::memcmp(got.data(), want.data(), want.size() * sizeof(float)) ==
+        0) {
+      return chunk;
+    }
+  }
+#endif
+  return 0;
+}
+
 struct GemmEngine::Impl {
   explicit Impl(int num_threads)
       : engine(dnnl::engine::kind::cpu, 0),
@@ -104,6 +152,9 @@ struct GemmEngine::Impl {
   }
 
   std::shared_ptr<const Primitive> Get(const GemmShape& shape);
+  void RunOneDnn(const GemmShape& shape, const void* a, const void* b,
+                 void* out, int thread);
+  int64_t ChunkOf(DType dtype, int64_t k, int thread);
 
   dnnl::engine engine;
   const bool use_onednn;
@@ -114,7 +165,24 @@ struct GemmEngine::Impl {
   // Protected by mutex.
   std::unordered_map<GemmShape, std::shared_ptr<const Primitive>, ShapeHash>
       primitives;
+  std::map<std::pair<DType, int64_t>, int64_t> chunks;  // FindChunk's
 };
+
+int64_t GemmEngine::Impl::ChunkOf(DType dtype, int64_t k, int thread) {
+  if (ActiveCpuIsa() < CpuIsa::kAvx512) return 0;
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    if (const auto it = chunks.find({dtype, k}); it != chunks.end()) {
+      return it->second;
+    }
+  }
+  const int64_t chunk =
+      FindChunk(dtype, k,
+                [&](const GemmShape& shape, const void* a, const void* b,
+                    void* out) { RunOneDnn(shape, a, b, out, thread); });
+  std::lock_guard<std::mutex> lock(mutex);
+  return chunks.emplace(std::pair(dtype, k), chunk).first->second;
+}
 
 std::shared_ptr<const Primitive> GemmEngine::Impl::Get(const GemmShape& shape) {
   std::lock_guard<std::mutex> lock(mutex);
@@ -151,12 +219,25 @@ void GemmEngine::Run(const GemmShape& shape, const void* a, const void* b,
              static_cast<float*>(out), impl_->scratchpads[thread]);
     return;
   }
+#ifdef __x86_64__
+  if (IsFewRows(shape)) {
+    const int64_t chunk = impl_->ChunkOf(shape.dtype, shape.k, thread);
+    if (chunk > 0) {
+      FewRowsGemm(shape, chunk, a, b, static_cast<float*>(out));
+      return;
+    }
+  }
+#endif
+  impl_->RunOneDnn(shape, a, b, out, thread);
+}
+
+void GemmEngine::Impl::RunOneDnn(const GemmShape& shape, const void* a,
+                                 const void* b, void* out, int thread) {
   const SingleOmpThread single;
-  const auto primitive = impl_->Get(shape);
-  const dnnl::engine& engine = impl_->engine;
-  void* scratchpad = impl_->scratchpads[thread].ReserveBytes(
+  const auto primitive = Get(shape);
+  void* scratchpad = scratchpads[thread].ReserveBytes(
       static_cast<int64_t>(primitive->scratchpad.get_size()) + 64);
-  dnnl::stream& stream = impl_->streams[thread];
+  dnnl::stream& stream = streams[thread];
   primitive->matmul.execute(
       stream,
       {{DNNL_ARG_SRC, memory(primitive->a, engine, const_cast<void*>(a))},

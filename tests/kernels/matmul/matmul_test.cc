@@ -155,7 +155,9 @@ TEST(MatMulTest, RowBitsDoNotDependOnTheBatch) {
           for (auto [n, k] : {std::pair<int64_t, int64_t>{100, 77},
                               {288, 1000},
                               {1200, 300},
-                              {3, 2000}}) {
+                              {50, 1400},
+                              {3, 2000},
+                              {17, 4096}}) {
             Case all{.m = 300, .n = n, .k = k, .a = a, .b = b};
             all.transpose_a = transpose_a;
             all.transpose_b = transpose_b;
