@@ -13,6 +13,7 @@
 #include "kernels/embedding/embedding_validate.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy_validate.h"
 #include "kernels/matmul/matmul_validate.h"
+#include "kernels/quantized_matmul/quantized_matmul_validate.h"
 #include "kernels/rms_norm/rms_norm_validate.h"
 #include "kernels/rope/rope_validate.h"
 #include "kernels/swiglu/swiglu_validate.h"

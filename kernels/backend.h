@@ -31,6 +31,7 @@
 #include "kernels/embedding/embedding.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "kernels/matmul/matmul.h"
+#include "kernels/quantized_matmul/quantized_matmul.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
 #include "kernels/status.h"
@@ -95,6 +96,9 @@ class Backend {
   // --- ops: contracts beside the params in kernels/<op>/<op>.h
   // ------------------------------------------------
   virtual Status MatMul(const MatMulParams& p) = 0;
+  virtual Status Quantize(const QuantizeParams& p) = 0;
+  virtual Status QuantizedMatMul(const QuantizedMatMulParams& p) = 0;
+  virtual Status DequantizeRows(const DequantizeRowsParams& p) = 0;
   virtual Status BiasForward(const BiasForwardParams& p) = 0;
   virtual Status BiasBackward(const BiasBackwardParams& p) = 0;
   virtual Status RmsNormForward(const RmsNormForwardParams& p) = 0;

@@ -50,6 +50,18 @@ Status CpuBackend::MatMul(const MatMulParams& p) {
   return Guarded(p, cpu::MatMul, *context_);
 }
 
+Status CpuBackend::Quantize(const QuantizeParams& p) {
+  return Guarded(p, cpu::Quantize, *context_);
+}
+
+Status CpuBackend::QuantizedMatMul(const QuantizedMatMulParams& p) {
+  return Guarded(p, cpu::QuantizedMatMul, *context_);
+}
+
+Status CpuBackend::DequantizeRows(const DequantizeRowsParams& p) {
+  return Guarded(p, cpu::DequantizeRows, *context_);
+}
+
 Status CpuBackend::BiasForward(const BiasForwardParams& p) {
   return Guarded(p, cpu::BiasForward, *context_);
 }

@@ -24,6 +24,9 @@ class CpuBackend final : public HostBackend {
   std::string description() const override;
 
   Status MatMul(const MatMulParams& p) override;
+  Status Quantize(const QuantizeParams& p) override;
+  Status QuantizedMatMul(const QuantizedMatMulParams& p) override;
+  Status DequantizeRows(const DequantizeRowsParams& p) override;
   Status BiasForward(const BiasForwardParams& p) override;
   Status BiasBackward(const BiasBackwardParams& p) override;
   Status RmsNormForward(const RmsNormForwardParams& p) override;

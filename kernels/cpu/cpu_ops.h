@@ -13,6 +13,9 @@
 namespace sinklora::kernels::cpu {
 
 void MatMul(const MatMulParams& p, CpuContext& context);
+void Quantize(const QuantizeParams& p, CpuContext& context);
+void QuantizedMatMul(const QuantizedMatMulParams& p, CpuContext& context);
+void DequantizeRows(const DequantizeRowsParams& p, CpuContext& context);
 void BiasForward(const BiasForwardParams& p, CpuContext& context);
 void BiasBackward(const BiasBackwardParams& p, CpuContext& context);
 void RmsNormForward(const RmsNormForwardParams& p, CpuContext& context);

@@ -27,6 +27,18 @@ Status ReferenceBackend::MatMul(const MatMulParams& p) {
   return Checked(p, reference::MatMul);
 }
 
+Status ReferenceBackend::Quantize(const QuantizeParams& p) {
+  return Checked(p, reference::Quantize);
+}
+
+Status ReferenceBackend::QuantizedMatMul(const QuantizedMatMulParams& p) {
+  return Checked(p, reference::QuantizedMatMul);
+}
+
+Status ReferenceBackend::DequantizeRows(const DequantizeRowsParams& p) {
+  return Checked(p, reference::DequantizeRows);
+}
+
 Status ReferenceBackend::BiasForward(const BiasForwardParams& p) {
   return Checked(p, reference::BiasForward);
 }

@@ -22,6 +22,9 @@ class ReferenceBackend final : public HostBackend {
   }
 
   Status MatMul(const MatMulParams& p) override;
+  Status Quantize(const QuantizeParams& p) override;
+  Status QuantizedMatMul(const QuantizedMatMulParams& p) override;
+  Status DequantizeRows(const DequantizeRowsParams& p) override;
   Status BiasForward(const BiasForwardParams& p) override;
   Status BiasBackward(const BiasBackwardParams& p) override;
   Status RmsNormForward(const RmsNormForwardParams& p) override;

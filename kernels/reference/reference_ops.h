@@ -11,6 +11,9 @@
 namespace sinklora::kernels::reference {
 
 void MatMul(const MatMulParams& p);
+void Quantize(const QuantizeParams& p);
+void QuantizedMatMul(const QuantizedMatMulParams& p);
+void DequantizeRows(const DequantizeRowsParams& p);
 void BiasForward(const BiasForwardParams& p);
 void BiasBackward(const BiasBackwardParams& p);
 void RmsNormForward(const RmsNormForwardParams& p);
