@@ -20,20 +20,23 @@
 #include "absl/status/statusor.h"
 #include "common/base/cancellation.h"
 #include "common/model/options.h"
+#include "common/model/weight_type.h"
 #include "common/weights/model_files.h"
 #include "common/weights/peft_adapter.h"
 #include "kernels/backend.h"
 
 namespace sinklora {
 
-// Base weights on the device. Immutable after Load.
+// Base weights on the device. Immutable after Load. Packed types are packed
+// matrix by matrix, so that loading needs one matrix more than what is held.
 class BaseWeights {
  public:
   static absl::StatusOr<std::shared_ptr<BaseWeights>> Load(
       kernels::Backend* backend, const ModelFiles& files,
-      kernels::DType matrix_dtype);
+      WeightType weight_type);
   virtual ~BaseWeights() = default;
   virtual const LlamaConfig& config() const = 0;
+  virtual WeightType weight_type() const = 0;
   virtual int64_t weight_bytes() const = 0;
 };
 
@@ -44,7 +47,8 @@ class ServedModel {
   // base's own. A longer context than that scales RoPE further, as its kind
   // defines it; kInvalidArgument when it does not (RopeFactorFor). Applies LoRA
   // as base product + low-rank product, DoRA by rescaling their sum; tuned
-  // embedding, norms and head replace the base's.
+  // embedding, norms and head replace the base's. On packed bases A and B stay
+  // f32, and a matrix that replaces another is bf16.
   static absl::StatusOr<std::shared_ptr<ServedModel>> Create(
       std::shared_ptr<BaseWeights> weights, const PeftAdapter* adapter,
       int64_t context_tokens);

@@ -53,7 +53,10 @@ SequenceImpl::SequenceImpl(std::shared_ptr<ServedModelImpl> model,
       rope_(std::move(rope)),
       max_tokens_(max_tokens),
       cache_(model_->base().backend(), model_->config(),
-             model_->base().matrix_dtype(), cache, max_tokens) {}
+             model_->base().weight_type() == WeightType::kBfloat16
+                 ? DType::kBF16
+                 : DType::kF32,
+             cache, max_tokens) {}
 
 SequenceImpl::Chunk SequenceImpl::Chunk::Take(const LlamaConfig& config,
                                               int64_t tokens,
@@ -151,8 +154,8 @@ absl::Status SequenceImpl::Run(std::span<const int32_t> tokens,
 
   SL_RETURN_IF_ERROR(cache_.NextChunk(position_, count));
   SL_RETURN_IF_ERROR(Upload(backend, tokens, chunk.ids));
-  SL_RETURN_IF_KERNEL_ERROR(backend->EmbeddingForward(
-      {.ids = chunk.ids, .table = w.embedding, .out = chunk.residual[0]}));
+  SL_RETURN_IF_ERROR(
+      LookUpRows(backend, w.embedding, chunk.ids, chunk.residual[0]));
   for (int64_t i = 0; i < config.num_layers; ++i) {
     SL_RETURN_IF_ERROR(RunLayer(i, chunk, decoding_));
   }
@@ -163,7 +166,11 @@ absl::Status SequenceImpl::Run(std::span<const int32_t> tokens,
 
 absl::Status SequenceImpl::RunLayer(int64_t index, const Chunk& chunk,
                                     bool decode) {
-  const Graph graph = model_->graph(*rope_);
+  // Many tokens at once are bound by multiplication, one by reading weights.
+  // The choice follows the phase and never the number of tokens, so that
+  // prompts have the same bits in chunks of any size.
+  const Graph graph =
+      model_->graph(*rope_, decode ? DType::kF32 : DType::kBF16);
   const LayerWeights& w = model_->weights().layers[index];
   const LayerActivations& a = chunk.layer;
   const TensorView& x = chunk.residual[index % 2];
@@ -199,10 +206,8 @@ absl::Status SequenceImpl::Head(const TensorView& hidden, const Chunk& chunk) {
        .eps = static_cast<float>(model_->config().rms_norm_eps),
        .out = chunk.final_input,
        .inv_rms = TensorView()}));
-  SL_RETURN_IF_KERNEL_ERROR(backend->MatMul({.a = chunk.final_input,
-                                             .b = w.head,
-                                             .out = chunk.logits,
-                                             .transpose_b = true}));
+  SL_RETURN_IF_ERROR(
+      Multiply(backend, chunk.final_input, w.head, DType::kF32, chunk.logits));
   SL_ASSIGN_OR_RETURN(logits_, Download(backend, chunk.logits));
   return absl::OkStatus();
 }

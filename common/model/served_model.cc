@@ -53,12 +53,12 @@ absl::Status ServedModelImpl::Init(const PeftAdapter* adapter) {
   extra_bytes_ =
       RopeTables::SizeBytes(config, context_tokens_, context_tokens_);
   const BaseTensorFinder base = [this](const std::string& name) {
-    return kernels::ConstTensorView(base_->tensor(name).view());
+    return base_->tensor(name);
   };
   if (adapter != nullptr) {
     SL_ASSIGN_OR_RETURN(adapter_,
                         AdapterWeights::Load(base_->backend(), *adapter,
-                                             base_->matrix_dtype(), "", base));
+                                             base_->dense_dtype(), "", base));
   }
   extra_bytes_ += adapter_.size_bytes();
   weights_ = BindWeights(config, adapter_.Bind(base));
@@ -102,7 +102,7 @@ absl::StatusOr<ServedModel::ScoreResult> ServedModelImpl::Score(
   }
   batch.pattern.segments = {{0, tokens, tokens}};
   SL_ASSIGN_OR_RETURN(const auto rope, rope_.ForLength(tokens));
-  const Graph graph = this->graph(*rope);
+  const Graph graph = this->graph(*rope, kernels::DType::kBF16);
   Arena arena;
   SL_ASSIGN_OR_RETURN(const PassActivations a,
                       PreparePass(graph, PassKind::kForward, batch,

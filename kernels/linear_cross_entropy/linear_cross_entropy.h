@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "kernels/quantized_matmul/quantized_matrix.h"
 #include "kernels/tensor.h"
 
 namespace sinklora::kernels {
@@ -21,9 +22,13 @@ namespace sinklora::kernels {
 // Tokens with label -1 are ignored and cost nothing; a label >= vocab or < -1
 // is kInvalidArgument.
 struct LinearCrossEntropyParams {
-  ConstTensorView hidden;   // [tokens, dim] f32
-  ConstTensorView weight;   // [vocab, dim] f32 or bf16
-  ConstTensorView labels;   // [tokens] i32: the token to predict at t, or -1
+  ConstTensorView hidden;  // [tokens, dim] f32
+  ConstTensorView weight;  // [vocab, dim] f32 or bf16
+  ConstTensorView labels;  // [tokens] i32: the token to predict at t, or -1
+  // In place of `weight`: the same packed, without gradients. `products` as of
+  // QuantizedMatMulParams.
+  QuantizedMatrix quantized_weight{};
+  DType products = DType::kF32;
   float loss_scale = 1.0f;  // 1 / supervised tokens of the whole optimizer step
   int64_t max_logits_bytes =
       int64_t{64} << 20;  // bound on the chunk of logits held at once
@@ -34,6 +39,10 @@ struct LinearCrossEntropyParams {
   double* nll_sum =
       nullptr;  // required: sum of nll over supervised tokens, in nats
   int64_t* supervised_tokens = nullptr;  // required
+
+  int64_t vocab() const {
+    return quantized_weight.empty() ? weight.shape[0] : quantized_weight.rows;
+  }
 };
 
 }  // namespace sinklora::kernels

@@ -97,7 +97,7 @@ std::vector<int64_t> SupervisedTokens(const Params& p) {
 
 Chunk MakeChunk(const Params& p, int64_t rows, Scratch& scratch) {
   const int64_t dim = p.hidden.shape[1];
-  const int64_t vocab = p.weight.shape[0];
+  const int64_t vocab = p.vocab();
   const bool wants_dhidden = !p.dhidden.empty();
   float* memory =
       scratch.Reserve<float>(rows * (vocab + dim * (wants_dhidden ? 2 : 1)));
@@ -114,7 +114,7 @@ Chunk MakeChunk(const Params& p, int64_t rows, Scratch& scratch) {
 
 // Row of logits to nll, and in place to its gradient. Returns nll.
 double CrossEntropyRow(const Params& p, float* logits, int32_t label) {
-  const int64_t vocab = p.weight.shape[0];
+  const int64_t vocab = p.vocab();
   const double target = logits[label];
   const float top = HWY_DYNAMIC_DISPATCH(MaxOfRow)(logits, vocab);
   const float sum = HWY_DYNAMIC_DISPATCH(ExpRow)(logits, top, vocab);
@@ -183,13 +183,21 @@ void ChunkedLoss::RunChunk(const int64_t* tokens, int64_t rows) {
     std::memcpy(At(chunk.hidden, i), At(p_.hidden, tokens[i]),
                 dim * sizeof(float));
   }
-  MatMul({.a = chunk.hidden,
-          .b = p_.weight,
-          .out = chunk.logits,
-          .transpose_b = true},
-         context_);
+  if (p_.quantized_weight.empty()) {
+    MatMul({.a = chunk.hidden,
+            .b = p_.weight,
+            .out = chunk.logits,
+            .transpose_b = true},
+           context_);
+  } else {
+    QuantizedMatMul({.a = chunk.hidden,
+                     .b = p_.quantized_weight,
+                     .out = chunk.logits,
+                     .products = p_.products},
+                    context_);
+  }
   const int32_t* labels = p_.labels.as<int32_t>();
-  ParallelBlocks(context_.pool, rows, RowsPerTask(p_.weight.shape[0]),
+  ParallelBlocks(context_.pool, rows, RowsPerTask(p_.vocab()),
                  [&](int64_t begin, int64_t end, int) {
                    for (int64_t i = begin; i < end; ++i) {
                      nll_[i] = CrossEntropyRow(p_, At(chunk.logits, i),
@@ -211,8 +219,7 @@ void ChunkedLoss::Run() {
   *p_.nll_sum = 0.0;
   *p_.supervised_tokens = count;
   if (count == 0) return;
-  const int64_t row_bytes =
-      p_.weight.shape[0] * static_cast<int64_t>(sizeof(float));
+  const int64_t row_bytes = p_.vocab() * static_cast<int64_t>(sizeof(float));
   const int64_t rows = std::min(count, p_.max_logits_bytes / row_bytes);
   chunk_ = MakeChunk(p_, rows, context_.shared_scratch);
   nll_.resize(rows);

@@ -17,10 +17,18 @@ struct Gradients {
 };
 
 std::vector<double> Logits(const LinearCrossEntropyParams& p, int64_t t) {
-  const int64_t vocab = p.weight.shape[0];
-  const int64_t dim = p.weight.shape[1];
-  std::vector<double> logits(vocab, 0.0);
-  for (int64_t v = 0; v < vocab; ++v) {
+  const int64_t dim = p.hidden.shape[1];
+  std::vector<double> logits(p.vocab(), 0.0);
+  if (!p.quantized_weight.empty()) {
+    std::vector<float> row(p.vocab());
+    QuantizedMatMul({.a = p.hidden.Rows(t, 1),
+                     .b = p.quantized_weight,
+                     .out = TensorView(row.data(), DType::kF32, {1, p.vocab()}),
+                     .products = p.products});
+    logits.assign(row.begin(), row.end());
+    return logits;
+  }
+  for (int64_t v = 0; v < p.vocab(); ++v) {
     for (int64_t i = 0; i < dim; ++i) {
       logits[v] += Load(p.hidden, t, i) * Load(p.weight, v, i);
     }
@@ -78,7 +86,9 @@ void LinearCrossEntropy(const LinearCrossEntropyParams& p) {
       const std::vector<double> logits = Logits(p, t);
       const double lse = LogSumExp(logits);
       nll = lse - logits[label];
-      AddGradients(p, t, label, logits, lse, &gradients);
+      if (p.quantized_weight.empty()) {
+        AddGradients(p, t, label, logits, lse, &gradients);
+      }
       *p.nll_sum += nll;
       ++*p.supervised_tokens;
     }

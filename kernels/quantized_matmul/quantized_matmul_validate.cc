@@ -20,16 +20,6 @@ void CheckAligned(const std::string& field, const void* data,
   check->Value(past == 0, field + " address past a multiple of 64", past, "0");
 }
 
-void CheckMatrix(const std::string& field, const QuantizedMatrix& m,
-                 Validator* check) {
-  check->Value(
-      m.format == QuantizedFormat::kInt8 || m.format == QuantizedFormat::kInt4,
-      field + ".format", static_cast<int64_t>(m.format), "kInt8 or kInt4");
-  check->Value(m.rows >= 0, field + ".rows", m.rows, ">= 0");
-  check->Value(m.cols >= 0, field + ".cols", m.cols, ">= 0");
-  if (m.rows > 0 && m.cols > 0) CheckAligned(field + ".data", m.data, check);
-}
-
 // Whether all exponents are below the one of Inf and NaN. No early exit, so
 // that it runs at the speed of memory.
 bool AllFinite(const void* row, DType dtype, int64_t n) {
@@ -64,6 +54,16 @@ void CheckFinite(const ConstTensorView& w, Validator* check) {
 
 }  // namespace
 
+void CheckQuantizedMatrix(const std::string& field, const QuantizedMatrix& m,
+                          Validator* check) {
+  check->Value(
+      m.format == QuantizedFormat::kInt8 || m.format == QuantizedFormat::kInt4,
+      field + ".format", static_cast<int64_t>(m.format), "kInt8 or kInt4");
+  check->Value(m.rows >= 0, field + ".rows", m.rows, ">= 0");
+  check->Value(m.cols >= 0, field + ".cols", m.cols, ">= 0");
+  if (m.rows > 0 && m.cols > 0) CheckAligned(field + ".data", m.data, check);
+}
+
 Status Validate(const QuantizeParams& p) {
   Validator check("quantize");
   check.Tensor("weight", p.weight, kFloat, {kAny, kAny})
@@ -78,7 +78,7 @@ Status Validate(const QuantizeParams& p) {
 
 Status Validate(const QuantizedMatMulParams& p) {
   Validator check("quantized_matmul");
-  CheckMatrix("b", p.b, &check);
+  CheckQuantizedMatrix("b", p.b, &check);
   return check.Tensor("a", p.a, kF32, {kAny, {p.b.cols, "cols of b"}})
       .Tensor("out", p.out, kF32,
               {{p.a.shape[0], "rows of a"}, {p.b.rows, "rows of b"}})
@@ -90,7 +90,7 @@ Status Validate(const QuantizedMatMulParams& p) {
 
 Status Validate(const DequantizeRowsParams& p) {
   Validator check("dequantize_rows");
-  CheckMatrix("matrix", p.matrix, &check);
+  CheckQuantizedMatrix("matrix", p.matrix, &check);
   return check.Tensor("ids", p.ids, kI32, {kAny})
       .Range("ids", p.ids, 0, p.matrix.rows)
       .Tensor("out", p.out, kF32,

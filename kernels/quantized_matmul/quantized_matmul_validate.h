@@ -6,10 +6,17 @@
 #ifndef SINKLORA_KERNELS_QUANTIZED_MATMUL_QUANTIZED_MATMUL_VALIDATE_H_
 #define SINKLORA_KERNELS_QUANTIZED_MATMUL_QUANTIZED_MATMUL_VALIDATE_H_
 
+#include <string>
+
 #include "kernels/quantized_matmul/quantized_matmul.h"
 #include "kernels/status.h"
+#include "kernels/validator.h"
 
 namespace sinklora::kernels {
+
+// The checks of a packed matrix, for the ops that take one.
+void CheckQuantizedMatrix(const std::string& field, const QuantizedMatrix& m,
+                          Validator* check);
 
 Status Validate(const QuantizeParams& p);
 Status Validate(const QuantizedMatMulParams& p);

@@ -97,6 +97,20 @@ void SetPrompt(const v1::GenerateRequest& request, GenerationParams* params) {
   }
 }
 
+v1::WeightType FromWeightType(WeightType type) {
+  switch (type) {
+    case WeightType::kFloat32:
+      return v1::WEIGHT_TYPE_FLOAT32;
+    case WeightType::kBfloat16:
+      return v1::WEIGHT_TYPE_BFLOAT16;
+    case WeightType::kInt8:
+      return v1::WEIGHT_TYPE_INT8;
+    case WeightType::kInt4:
+      return v1::WEIGHT_TYPE_INT4;
+  }
+  return v1::WEIGHT_TYPE_UNSPECIFIED;
+}
+
 }  // namespace
 
 TargetSpec ToSpec(const v1::Target& target) {
@@ -171,6 +185,7 @@ v1::LoadedModel ToLoadedModel(const ServedTarget& target) {
   loaded.set_rope_factor(target.model->rope_factor());
   loaded.set_weight_bytes(target.weight_bytes());
   loaded.set_running_requests(target.running_requests.load());
+  loaded.set_weight_type(FromWeightType(target.base->weights->weight_type()));
   return loaded;
 }
 

@@ -97,7 +97,7 @@ absl::StatusOr<std::unique_ptr<Inference>> Inference::Create(
   SL_ASSIGN_OR_RETURN(
       std::unique_ptr<ModelManager> models,
       ModelManager::Create({.cache_directory = options.cache_dir,
-                            .matrix_dtype = options.matrix_dtype,
+                            .weight_type = options.weight_type,
                             .max_loaded_targets = options.max_loaded_targets},
                            registry.get(), engine.get(), metrics.get(),
                            options.clock));

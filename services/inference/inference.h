@@ -16,7 +16,7 @@
 #include "common/base/clock.h"
 #include "common/base/executor.h"
 #include "common/metrics/metrics.h"
-#include "kernels/tensor.h"
+#include "common/model/weight_type.h"
 #include "services/inference/engine.h"
 
 namespace grpc {
@@ -35,8 +35,8 @@ struct InferenceOptions {
   std::string device = "auto";   // "auto", "cpu", "reference"
   int threads = 0;               // of the CPU backend; 0: the machine's cores
   std::string cpu_isa = "auto";  // as kernels::BackendOptions; the process's
-  // Storage of the weight matrices.
-  kernels::DType matrix_dtype = kernels::DType::kF32;
+  // Storage of the weight matrices of every model.
+  WeightType weight_type = WeightType::kFloat32;
   int max_loaded_targets = 32;
   EngineLimits limits;
   // Required, borrowed. Generate and Score, which wait for the engine, have

@@ -1,8 +1,6 @@
 // sinklora-inference: generates and scores text with the registry's models.
 //
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
-
 #include <memory>
 #include <string>
 #include <utility>
@@ -31,18 +29,11 @@ ABSL_FLAG(int, max_waiting_requests, 64,
           "Requests that may wait before more are refused.");
 ABSL_FLAG(int, max_loaded_targets, 32,
           "Loaded (model, adapter, context) combinations.");
-ABSL_FLAG(std::string, compute_type, "float32",
-          "Storage of weight matrices: float32 or bfloat16.");
+ABSL_FLAG(std::string, weight_type, "float32",
+          "Storage of weight matrices: float32, bfloat16, int8 or int4.");
 
 namespace sinklora::inference {
 namespace {
-
-absl::StatusOr<kernels::DType> ParseComputeType(const std::string& name) {
-  if (name == "float32") return kernels::DType::kF32;
-  if (name == "bfloat16") return kernels::DType::kBF16;
-  return absl::InvalidArgumentError(
-      fmt::format("--compute-type is '{}', must be float32 or bfloat16", name));
-}
 
 class HostedInference final : public HostedService {
  public:
@@ -74,8 +65,12 @@ absl::StatusOr<std::unique_ptr<HostedService>> MakeInference(
   options.device = absl::GetFlag(FLAGS_device);
   options.threads = absl::GetFlag(FLAGS_threads);
   options.cpu_isa = absl::GetFlag(FLAGS_cpu_isa);
-  SL_ASSIGN_OR_RETURN(options.matrix_dtype,
-                      ParseComputeType(absl::GetFlag(FLAGS_compute_type)));
+  const absl::StatusOr<WeightType> weight_type =
+      ParseWeightType(absl::GetFlag(FLAGS_weight_type));
+  if (!weight_type.ok()) {
+    return Annotate(weight_type.status(), "--weight-type");
+  }
+  options.weight_type = *weight_type;
   options.max_loaded_targets = absl::GetFlag(FLAGS_max_loaded_targets);
   options.limits.max_running_requests =
       absl::GetFlag(FLAGS_max_running_requests);

@@ -213,9 +213,8 @@ absl::StatusOr<std::shared_ptr<const LoadedBase>> ModelManager::LoadBase(
   base->tokenizer = std::move(opened.tokenizer);
   base->chat_format = std::move(opened.chat_format);
   SL_RETURN_IF_ERROR(engine_->RunInternal([&](kernels::Backend* backend) {
-    SL_ASSIGN_OR_RETURN(
-        base->weights,
-        BaseWeights::Load(backend, *opened.files, options_.matrix_dtype));
+    SL_ASSIGN_OR_RETURN(base->weights, BaseWeights::Load(backend, *opened.files,
+                                                         options_.weight_type));
     return absl::OkStatus();
   }));
   std::erase_if(bases_, [](const auto& item) { return item.second.expired(); });

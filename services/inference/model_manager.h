@@ -28,8 +28,8 @@
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
 #include "common/base/mutex.h"
+#include "common/model/weight_type.h"
 #include "common/weights/model_files.h"
-#include "kernels/tensor.h"
 #include "services/inference/artifact_cache.h"
 #include "services/inference/artifact_source.h"
 #include "services/inference/engine.h"
@@ -42,7 +42,7 @@ class ModelManager {
  public:
   struct Options {
     std::string cache_directory;
-    kernels::DType matrix_dtype = kernels::DType::kF32;
+    WeightType weight_type = WeightType::kFloat32;
     // Loaded targets; beyond it the one that was idle longest is dropped.
     int max_loaded_targets = 32;
   };

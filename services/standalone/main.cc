@@ -9,6 +9,7 @@
 #include <string>
 
 #include "common/base/log.h"
+#include "common/model/weight_type.h"
 #include "common/rpc/process.h"
 #include "services/standalone/standalone.h"
 
@@ -25,6 +26,7 @@ struct Flags {
   StandaloneOptions options;
   double drain_seconds = 10;
   std::string log_level = "warning";
+  std::string weight_type = "float32";
 };
 
 LogLevel LevelOf(const std::string& name) {
@@ -61,6 +63,10 @@ void AddFlags(CLI::App* app, Flags* flags) {
                   "Jobs that train at the same time")
       ->capture_default_str();
   app->add_option("--device", options->device, "auto, cpu or reference")
+      ->capture_default_str();
+  app->add_option("--weight-type", flags->weight_type,
+                  "Storage of the weight matrices that are served")
+      ->check(CLI::IsMember({"float32", "bfloat16", "int8", "int4"}))
       ->capture_default_str();
   app->add_option("--lease-ttl-seconds", options->lease_ttl_seconds,
                   "How long a job waits for a worker that went silent")
@@ -106,6 +112,9 @@ int main(int argc, char** argv) {
   AddFlags(&app, &flags);
   CLI11_PARSE(app, argc, argv);
   sinklora::SetLogLevel(LevelOf(flags.log_level));
+  // One of the names that the flag allows.
+  flags.options.weight_type =
+      sinklora::ParseWeightType(flags.weight_type).value();
   auto standalone = Standalone::Create(flags.options);
   if (!standalone.ok()) {
     fmt::print(stderr, "error: cannot start: {}\n",

@@ -142,6 +142,7 @@ absl::Status StandaloneImpl::MakeServices() {
   inference_options.device = options_.device;
   inference_options.threads = options_.threads;
   inference_options.cpu_isa = options_.cpu_isa;
+  inference_options.weight_type = options_.weight_type;
   inference_options.metrics = metrics_.get();
   inference_options.executor = inference_executor_.get();
   inference_options.clock = RealClock();

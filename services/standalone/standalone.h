@@ -17,6 +17,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/base/disk_budget.h"
+#include "common/model/weight_type.h"
 
 namespace sinklora::standalone {
 
@@ -36,6 +37,8 @@ struct StandaloneOptions {
   std::string device = "auto";
   // As kernels::BackendOptions; the process's.
   std::string cpu_isa = "auto";
+  // Storage of the weight matrices that are served.
+  WeightType weight_type = WeightType::kFloat32;
   // How long a job waits for a worker that went silent, > 0.
   double lease_ttl_seconds = 15;
   // Of the data directory's disk that uploads and datasets leave free, >= 0.

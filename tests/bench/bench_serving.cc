@@ -16,10 +16,10 @@ using SequencePtr = std::unique_ptr<Sequence>;
 
 absl::StatusOr<std::shared_ptr<ServedModel>> Serve(const Machine& machine,
                                                    BenchModel* model,
-                                                   kernels::DType dtype,
+                                                   WeightType type,
                                                    int64_t tokens) {
-  SL_ASSIGN_OR_RETURN(
-      auto weights, BaseWeights::Load(machine.backend, model->files(), dtype));
+  SL_ASSIGN_OR_RETURN(auto weights,
+                      BaseWeights::Load(machine.backend, model->files(), type));
   model->CloseFiles();
   SL_ASSIGN_OR_RETURN(auto served,
                       ServedModel::Create(std::move(weights), nullptr, 0));
@@ -32,10 +32,37 @@ absl::StatusOr<std::shared_ptr<ServedModel>> Serve(const Machine& machine,
   return served;
 }
 
+// Of one weight of the layers, and of the head.
+double LayerWeightBytes(WeightType type) {
+  using kernels::QuantizedFormat;
+  const auto packed = [](QuantizedFormat format) {
+    return static_cast<double>(kernels::QuantizedRecordBytes(format)) /
+           (kernels::kQuantizedPanel * kernels::kQuantizedBlock);
+  };
+  switch (type) {
+    case WeightType::kFloat32:
+      return 4;
+    case WeightType::kBfloat16:
+      return 2;
+    case WeightType::kInt8:
+      return packed(QuantizedFormat::kInt8);
+    case WeightType::kInt4:
+      return packed(QuantizedFormat::kInt4);
+  }
+  return 0;
+}
+double HeadWeightBytes(WeightType type) {
+  return LayerWeightBytes(type == WeightType::kInt4 ? WeightType::kInt8 : type);
+}
+
 absl::StatusOr<ResolvedCache> CacheOf(const std::string& name,
-                                      const DecodeBench& o, int64_t context) {
+                                      const DecodeBench& o,
+                                      const ServedModel& served) {
   CacheOptions out;
-  if (name == "full") return Resolve(out, o.prompt, context);
+  const auto resolve = [&] {
+    return Resolve(out, o.prompt, served.context_tokens());
+  };
+  if (name == "full") return resolve();
   if (name == "h2o") {
     out.policy = CachePolicyKind::kH2o;
   } else if (name == "streaming") {
@@ -47,7 +74,7 @@ absl::StatusOr<ResolvedCache> CacheOf(const std::string& name,
         "--cache has {}, must be full, h2o, streaming or window", name));
   }
   out.prompt_ratio = o.budget_ratio;
-  return Resolve(out, o.prompt, context);
+  return resolve();
 }
 
 // The sequences of one policy, and how fast they went.
@@ -70,8 +97,7 @@ absl::StatusOr<Contender> Fill(const std::string& name,
                                const std::shared_ptr<ServedModel>& served,
                                const DecodeBench& o) {
   const int64_t tokens = o.prompt + o.tokens + 1;
-  SL_ASSIGN_OR_RETURN(const ResolvedCache cache,
-                      CacheOf(name, o, served->context_tokens()));
+  SL_ASSIGN_OR_RETURN(const ResolvedCache cache, CacheOf(name, o, *served));
   Contender out;
   out.name = name;
   const Stopwatch stopwatch;
@@ -135,7 +161,7 @@ double PairedRatio(const std::vector<double>& a, const std::vector<double>& b) {
 absl::StatusOr<Report> BenchPrefill(const Machine& machine, BenchModel* model,
                                     const PrefillBench& o) {
   SL_ASSIGN_OR_RETURN(const auto served,
-                      Serve(machine, model, o.dtype, o.prompt));
+                      Serve(machine, model, o.weight_type, o.prompt));
   const LlamaConfig& c = model->config();
   SL_ASSIGN_OR_RETURN(const ResolvedCache cache,
                       Resolve(CacheOptions(), o.prompt, o.prompt));
@@ -148,7 +174,7 @@ absl::StatusOr<Report> BenchPrefill(const Machine& machine, BenchModel* model,
       4.0 * static_cast<double>(c.num_layers * c.num_heads * c.head_dim) *
           tokens * (tokens + 1) / 2;
   const Limit limit =
-      o.dtype == kernels::DType::kBF16 ? Limit::kBf16 : Limit::kF32;
+      o.weight_type == WeightType::kFloat32 ? Limit::kF32 : Limit::kBf16;
   std::vector<Sample> limits = machine.limits->Measure(limit);
   std::vector<Sample> runs;
   std::vector<double> seconds;
@@ -178,8 +204,11 @@ absl::StatusOr<Report> BenchPrefill(const Machine& machine, BenchModel* model,
   out.Add("limit_gflop_per_second", peak.wall / 1e9);
   out.Add("share_of_limit", rate.wall / peak.wall);
   out.Add("cpu_share_of_limit", rate.cpu / peak.cpu);
-  out.Add("weight_bytes",
-          model->config().parameter_count() * kernels::SizeOf(o.dtype));
+  out.Add("layer_and_head_bytes",
+          static_cast<double>(model->layer_matrix_parameters()) *
+                  LayerWeightBytes(o.weight_type) +
+              static_cast<double>(model->head_parameters()) *
+                  HeadWeightBytes(o.weight_type));
   out.Add("peak_resident_bytes", PeakResidentBytes());
   out.Add("backend_peak_bytes", machine.backend->peak_bytes());
   return out;
@@ -187,8 +216,8 @@ absl::StatusOr<Report> BenchPrefill(const Machine& machine, BenchModel* model,
 
 absl::StatusOr<Report> BenchDecode(const Machine& machine, BenchModel* model,
                                    const DecodeBench& o) {
-  SL_ASSIGN_OR_RETURN(const auto served,
-                      Serve(machine, model, o.dtype, o.prompt + o.tokens + 1));
+  SL_ASSIGN_OR_RETURN(const auto served, Serve(machine, model, o.weight_type,
+                                               o.prompt + o.tokens + 1));
   ResetPeakResident();
   std::vector<Contender> contenders;
   for (const std::string& name : o.caches) {
@@ -208,9 +237,10 @@ absl::StatusOr<Report> BenchDecode(const Machine& machine, BenchModel* model,
   }
   const Rates read = RatesOf(limits);
   const double weight_bytes =
-      static_cast<double>(model->layer_matrix_parameters() +
-                          model->head_parameters()) *
-      static_cast<double>(kernels::SizeOf(o.dtype));
+      static_cast<double>(model->layer_matrix_parameters()) *
+          LayerWeightBytes(o.weight_type) +
+      static_cast<double>(model->head_parameters()) *
+          HeadWeightBytes(o.weight_type);
   Report out;
   out.Add("weight_bytes_per_token", weight_bytes);
   out.Add("read_limit_gb_per_second", read.wall / 1e9);

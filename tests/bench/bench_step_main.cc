@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -43,8 +44,9 @@ void AddCommonFlags(CLI::App* app, Flags* flags) {
   app->add_option("--vocab", m->vocab)->capture_default_str();
   app->add_option("--context", m->context, "Tokens of the model's context")
       ->capture_default_str();
-  app->add_option("--dtype", flags->dtype, "Of the matrices")
-      ->check(CLI::IsMember({"f32", "bf16"}))
+  app->add_option("--dtype", flags->dtype,
+                  "Of the matrices; int8 and int4 are served only")
+      ->check(CLI::IsMember({"f32", "bf16", "int8", "int4"}))
       ->capture_default_str();
   app->add_option("--threads", flags->backend.num_threads)
       ->check(CLI::PositiveNumber)
@@ -128,9 +130,20 @@ absl::StatusOr<Report> RunOn(const Machine& machine, const std::string& command,
 }
 
 absl::Status Run(const std::string& command, Flags flags) {
-  const kernels::DType dtype =
-      flags.dtype == "f32" ? kernels::DType::kF32 : kernels::DType::kBF16;
-  flags.train.dtype = flags.prefill.dtype = flags.decode.dtype = dtype;
+  const std::map<std::string, WeightType> types = {
+      {"f32", WeightType::kFloat32},
+      {"bf16", WeightType::kBfloat16},
+      {"int8", WeightType::kInt8},
+      {"int4", WeightType::kInt4}};
+  const WeightType type = types.at(flags.dtype);
+  flags.prefill.weight_type = flags.decode.weight_type = type;
+  if (command == "train" && type != WeightType::kFloat32 &&
+      type != WeightType::kBfloat16) {
+    return absl::InvalidArgumentError(fmt::format(
+        "--dtype is {}, must be f32 or bf16 to train", flags.dtype));
+  }
+  flags.train.dtype = type == WeightType::kFloat32 ? kernels::DType::kF32
+                                                   : kernels::DType::kBF16;
   std::unique_ptr<kernels::Backend> backend;
   SL_RETURN_IF_KERNEL_ERROR(
       kernels::OpenBackend("cpu", flags.backend, &backend));

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/model/options.h"
+#include "common/model/weight_type.h"
 #include "kernels/backend.h"
 #include "tests/bench/bench_model.h"
 #include "tests/bench/limits.h"
@@ -41,7 +42,7 @@ absl::StatusOr<Report> BenchTraining(const Machine& machine, BenchModel* model,
 struct PrefillBench {
   int64_t prompt = 512;
   int64_t repetitions = 3;  // after one that warms up
-  kernels::DType dtype = kernels::DType::kBF16;
+  WeightType weight_type = WeightType::kBfloat16;
 };
 absl::StatusOr<Report> BenchPrefill(const Machine& machine, BenchModel* model,
                                     const PrefillBench& options);
@@ -55,7 +56,7 @@ struct DecodeBench {
   // compared with each other's, round by round.
   std::vector<std::string> caches = {"full"};
   double budget_ratio = 0.2;  // of the prompt, for all but full
-  kernels::DType dtype = kernels::DType::kBF16;
+  WeightType weight_type = WeightType::kBfloat16;
 };
 absl::StatusOr<Report> BenchDecode(const Machine& machine, BenchModel* model,
                                    const DecodeBench& options);

@@ -90,7 +90,7 @@ absl::Status Logits(const std::string& model_dir, const std::string& adapter,
   }
   SL_ASSIGN_OR_RETURN(
       const auto weights,
-      BaseWeights::Load(backend.get(), *files, kernels::DType::kF32));
+      BaseWeights::Load(backend.get(), *files, WeightType::kFloat32));
   SL_ASSIGN_OR_RETURN(const auto model,
                       ServedModel::Create(weights, read ? &*read : nullptr, 0));
   SL_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, ReadIds(ids_path));

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -21,20 +22,26 @@ constexpr int64_t kNormRows = 256;
 
 // magnitude[row] / ||row of W + scale B A||.
 absl::StatusOr<std::vector<float>> DoraRowScale(
-    kernels::Backend* backend, const ConstTensorView& weight,
+    kernels::Backend* backend, const MatrixView& weight,
     const ConstTensorView& a, const ConstTensorView& b, double scale,
     const std::vector<float>& magnitude) {
-  const int64_t rows = weight.shape[0], columns = weight.shape[1];
+  const int64_t rows = weight.rows(), columns = weight.columns();
   const int64_t step = std::min(rows, kNormRows);
   SL_ASSIGN_OR_RETURN(
       const DeviceTensor merged,
       DeviceTensor::Create(backend, DType::kF32, {step, columns}));
+  SL_ASSIGN_OR_RETURN(const DeviceTensor ids,
+                      DeviceTensor::Create(backend, DType::kI32, {step}));
+  std::vector<int32_t> host_ids;
   std::vector<float> out;
   for (int64_t row = 0; row < rows; row += step) {
     const int64_t count = std::min(step, rows - row);
     const kernels::TensorView block = merged.view().Rows(0, count);
-    SL_RETURN_IF_KERNEL_ERROR(
-        backend->Cast({.x = weight.Rows(row, count), .out = block}));
+    host_ids.resize(static_cast<size_t>(count));
+    std::iota(host_ids.begin(), host_ids.end(), static_cast<int32_t>(row));
+    SL_RETURN_IF_ERROR(Upload(backend, host_ids, ids.view()));
+    SL_RETURN_IF_ERROR(
+        LookUpRows(backend, weight, ids.view().Rows(0, count), block));
     SL_RETURN_IF_KERNEL_ERROR(
         backend->MatMul({.a = b.Rows(row, count),
                          .b = a,
@@ -134,8 +141,8 @@ absl::Status AdapterWeights::LoadLora(kernels::Backend* backend,
 
 WeightSource AdapterWeights::Bind(BaseTensorFinder base) const {
   WeightSource source;
-  source.value = [this, base = std::move(base)](
-                     const std::string& name) -> ConstTensorView {
+  source.value =
+      [this, base = std::move(base)](const std::string& name) -> MatrixView {
     const auto it = full_.find(name);
     return it != full_.end() ? ConstTensorView(it->second.view()) : base(name);
   };
@@ -159,7 +166,7 @@ void AdapterWeights::BindHead(const LlamaConfig& config,
   if (head_is_embedding_) {
     weights->head = weights->embedding;
   } else if (head != full_.end()) {
-    weights->head = head->second.view();
+    weights->head = ConstTensorView(head->second.view());
   } else if (config.tie_word_embeddings) {
     weights->head = base(std::string(kEmbeddingTensor));
   }

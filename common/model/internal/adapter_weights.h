@@ -24,8 +24,7 @@
 namespace sinklora::internal {
 
 // Finds a tensor of the base on the device, by name.
-using BaseTensorFinder =
-    std::function<kernels::ConstTensorView(const std::string& tensor)>;
+using BaseTensorFinder = std::function<MatrixView(const std::string& tensor)>;
 
 class AdapterWeights {
  public:

@@ -18,13 +18,15 @@
 
 namespace sinklora::internal {
 
-// What every function of the graph needs. Borrows the pointers.
+// What every function of the graph needs. Borrows what it points to.
 struct Graph {
   kernels::Backend* backend = nullptr;
   const LlamaConfig* config = nullptr;
   const RopeTable* rope = nullptr;
   // Operands of training attention's products.
   kernels::DType product_dtype = kernels::DType::kF32;
+  // With packed matrices, see Multiply.
+  kernels::DType packed_products = kernels::DType::kF32;
 };
 
 float AttentionScale(const LlamaConfig& config);

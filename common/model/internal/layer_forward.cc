@@ -53,12 +53,13 @@ absl::Status ForwardQkv(const Graph& graph, const LayerWeights& w,
   SL_RETURN_IF_ERROR(
       Norm(graph, w.attention_norm, x, a.attention_input, a.attention_inv_rms));
   const bool norm = graph.config->qk_norm;
-  SL_RETURN_IF_ERROR(LinearForward(graph.backend, w.q, a.attention_input, lora,
-                                   norm ? a.q_raw : a.q));
-  SL_RETURN_IF_ERROR(LinearForward(graph.backend, w.k, a.attention_input, lora,
-                                   norm ? a.k_raw : a.k));
-  SL_RETURN_IF_ERROR(
-      LinearForward(graph.backend, w.v, a.attention_input, lora, a.v));
+  const auto linear = [&](const LinearWeights& weights, const TensorView& out) {
+    return LinearForward(graph.backend, weights, a.attention_input, lora,
+                         graph.packed_products, out);
+  };
+  SL_RETURN_IF_ERROR(linear(w.q, norm ? a.q_raw : a.q));
+  SL_RETURN_IF_ERROR(linear(w.k, norm ? a.k_raw : a.k));
+  SL_RETURN_IF_ERROR(linear(w.v, a.v));
   if (norm) {
     const int64_t dim = graph.config->head_dim;
     SL_RETURN_IF_ERROR(Norm(graph, w.q_norm, HeadRows(a.q_raw, dim),
@@ -74,16 +75,20 @@ absl::Status ForwardMlp(const Graph& graph, const LayerWeights& w,
                         const ConstTensorView& x, const LoraScratch& lora,
                         const LayerActivations& a, const TensorView& out) {
   kernels::Backend* backend = graph.backend;
-  SL_RETURN_IF_ERROR(LinearForward(backend, w.o, a.attention, lora, a.middle));
+  const auto linear = [&](const LinearWeights& weights, const TensorView& input,
+                          const TensorView& output) {
+    return LinearForward(backend, weights, input, lora, graph.packed_products, output);
+  };
+  SL_RETURN_IF_ERROR(linear(w.o, a.attention, a.middle));
   SL_RETURN_IF_KERNEL_ERROR(backend->Add({.x = x, .out = a.middle}));
   SL_RETURN_IF_ERROR(
       Norm(graph, w.mlp_norm, a.middle, a.mlp_input, a.mlp_inv_rms));
-  SL_RETURN_IF_ERROR(LinearForward(backend, w.gate, a.mlp_input, lora, a.gate));
-  SL_RETURN_IF_ERROR(LinearForward(backend, w.up, a.mlp_input, lora, a.up));
+  SL_RETURN_IF_ERROR(linear(w.gate, a.mlp_input, a.gate));
+  SL_RETURN_IF_ERROR(linear(w.up, a.mlp_input, a.up));
   SL_RETURN_IF_KERNEL_ERROR(
       backend->SwiGluForward({.gate = a.gate, .up = a.up, .out = a.product}));
   if (out.empty()) return absl::OkStatus();
-  SL_RETURN_IF_ERROR(LinearForward(backend, w.down, a.product, lora, out));
+  SL_RETURN_IF_ERROR(linear(w.down, a.product, out));
   return ToAbsl(backend->Add({.x = a.middle, .out = out}));
 }
 

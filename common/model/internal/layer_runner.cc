@@ -100,7 +100,7 @@ absl::StatusOr<std::vector<float>> LayerRunner::Embed(
                                            {tokens_, config().hidden_size}));
   SL_RETURN_IF_KERNEL_ERROR(backend_->EmbeddingForward(
       {.ids = device_ids.view(),
-       .table = source.value(std::string(kEmbeddingTensor)),
+       .table = source.value(std::string(kEmbeddingTensor)).dense,
        .out = out.view()}));
   return Download(backend_, out.view());
 }
@@ -161,8 +161,9 @@ absl::StatusOr<std::vector<float>> LayerRunner::Logits(
                                            {tokens_, config().hidden_size}));
   SL_RETURN_IF_KERNEL_ERROR(backend_->RmsNormForward(
       {.x = x.view(),
-       .weight =
-           adapter_weights_.Bind(base).value(std::string(kFinalNormTensor)),
+       .weight = adapter_weights_.Bind(base)
+                     .value(std::string(kFinalNormTensor))
+                     .dense,
        .eps = static_cast<float>(config().rms_norm_eps),
        .out = normed.view(),
        .inv_rms = TensorView()}));
@@ -173,13 +174,13 @@ absl::StatusOr<std::vector<float>> LayerRunner::Logits(
   const bool tied = config().tie_word_embeddings && !own_head;
   SL_RETURN_IF_ERROR(Load(tied ? kEmbeddingTensor : kHeadTensor));
   const std::string name(tied ? kEmbeddingTensor : kHeadTensor);
-  const ConstTensorView head =
+  const MatrixView head =
       tied ? base(name) : adapter_weights_.Bind(base).value(name);
   SL_ASSIGN_OR_RETURN(const DeviceTensor logits,
                       DeviceTensor::Create(backend_, DType::kF32,
                                            {tokens_, config().vocab_size}));
   SL_RETURN_IF_KERNEL_ERROR(backend_->MatMul({.a = normed.view(),
-                                              .b = head,
+                                              .b = head.dense,
                                               .out = logits.view(),
                                               .transpose_b = true}));
   return Download(backend_, logits.view());

@@ -34,9 +34,8 @@ absl::Status AddLora(kernels::Backend* backend, const LinearWeights& w,
 
 absl::Status LinearForward(kernels::Backend* backend, const LinearWeights& w,
                            const ConstTensorView& x, const LoraScratch& scratch,
-                           const TensorView& out) {
-  SL_RETURN_IF_KERNEL_ERROR(backend->MatMul(
-      {.a = x, .b = w.weight, .out = out, .transpose_b = true}));
+                           kernels::DType products, const TensorView& out) {
+  SL_RETURN_IF_ERROR(Multiply(backend, x, w.weight, products, out));
   if (w.rank() > 0) {
     SL_RETURN_IF_ERROR(AddLora(backend, w, x, scratch, out));
   }
@@ -90,7 +89,7 @@ absl::Status LinearBackward(kernels::Backend* backend, const LinearWeights& w,
   }
   SL_RETURN_IF_KERNEL_ERROR(
       backend->MatMul({.a = args.dout,
-                       .b = w.weight,
+                       .b = w.weight.dense,
                        .out = args.dx,
                        .beta = args.accumulate_dx ? 1.0f : 0.0f}));
   if (rank == 0) return absl::OkStatus();

@@ -22,9 +22,10 @@ struct LoraScratch {
 
 // out[tokens, out] =
 //     (x[tokens, in] W^T + scale (x A^T) B^T) * row_scale + bias.
+// `products` of a packed W: see Multiply; A and B are f32 either way.
 absl::Status LinearForward(kernels::Backend* backend, const LinearWeights& w,
                            const kernels::ConstTensorView& x,
-                           const LoraScratch& scratch,
+                           const LoraScratch& scratch, kernels::DType products,
                            const kernels::TensorView& out);
 
 struct LinearBackwardArgs {
@@ -34,8 +35,8 @@ struct LinearBackwardArgs {
       dx;  // [tokens, in]; may be x: it is read before dx is written
   bool accumulate_dx = false;
 };
-// Adds to the gradients that `w` has, then writes (or adds to) dx. REQUIRES: no
-// row_scale (DoRA is served, not trained).
+// Adds to the gradients that `w` has, then writes (or adds to) dx. REQUIRES: a
+// dense weight and no row_scale (both others are served, not trained).
 absl::Status LinearBackward(kernels::Backend* backend, const LinearWeights& w,
                             const LoraScratch& scratch,
                             const LinearBackwardArgs& args);

@@ -15,7 +15,7 @@ LinearWeights BindLinear(const WeightSource& source, const std::string& module,
   out.weight = source.product(tensor);
   out.dweight = source.gradient(tensor);
   if (bias) {
-    out.bias = source.value(module + ".bias");
+    out.bias = source.value(module + ".bias").dense;
     out.dbias = source.gradient(module + ".bias");
   }
   source.lora(module, &out);
@@ -23,7 +23,7 @@ LinearWeights BindLinear(const WeightSource& source, const std::string& module,
 }
 
 NormWeights BindNorm(const WeightSource& source, const std::string& tensor) {
-  return {source.value(tensor), source.gradient(tensor)};
+  return {source.value(tensor).dense, source.gradient(tensor)};
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "common/model/internal/matrix_view.h"
 #include "common/weights/llama_config.h"
 #include "kernels/tensor.h"
 
@@ -23,7 +24,7 @@ namespace sinklora::internal {
 // gradient view means frozen; an empty bias none; empty A and B no LoRA; an
 // empty row_scale ones.
 struct LinearWeights {
-  kernels::ConstTensorView weight;  // [out, in] f32 or bf16
+  MatrixView weight;                // [out, in]
   kernels::ConstTensorView bias;    // [out] f32
   kernels::ConstTensorView lora_a;  // [rank, in] f32
   kernels::ConstTensorView lora_b;  // [out, rank] f32
@@ -52,12 +53,12 @@ struct LayerWeights {
 };
 
 struct ModelWeights {
-  kernels::ConstTensorView embedding;  // [vocab, hidden] f32 or bf16
-  kernels::TensorView dembedding;      // empty: frozen
+  MatrixView embedding;            // [vocab, hidden]
+  kernels::TensorView dembedding;  // empty: frozen
   std::vector<LayerWeights> layers;
   NormWeights final_norm;
-  kernels::ConstTensorView head;  // [vocab, hidden]; the embedding when tied
-  kernels::TensorView dhead;      // dembedding when tied
+  MatrixView head;            // [vocab, hidden]; the embedding when tied
+  kernels::TensorView dhead;  // dembedding when tied
   int64_t max_lora_rank = 0;
 };
 
@@ -65,9 +66,9 @@ struct ModelWeights {
 // return an empty view for "frozen".
 struct WeightSource {
   // Operand of matrix products (may be a bf16 copy of a trained tensor).
-  std::function<kernels::ConstTensorView(const std::string& tensor)> product;
-  // The values themselves: norms, biases and the embedding lookup.
-  std::function<kernels::ConstTensorView(const std::string& tensor)> value;
+  std::function<MatrixView(const std::string& tensor)> product;
+  // The values themselves: norms and biases (dense), and the embedding lookup.
+  std::function<MatrixView(const std::string& tensor)> value;
   std::function<kernels::TensorView(const std::string& tensor)> gradient;
   // Fills the LoRA fields of `module` (e.g. "model.layers.0.self_attn.q_proj")
   // when it has them.

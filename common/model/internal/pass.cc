@@ -64,8 +64,8 @@ absl::StatusOr<PassActivations> PreparePass(const Graph& graph, PassKind kind,
 absl::Status ForwardPass(const Graph& graph, const ModelWeights& w,
                          const HostBatch& batch, const PassActivations& a,
                          const Cancellation* cancellation) {
-  SL_RETURN_IF_KERNEL_ERROR(graph.backend->EmbeddingForward(
-      {.ids = a.ids, .table = w.embedding, .out = a.residual[0]}));
+  SL_RETURN_IF_ERROR(
+      LookUpRows(graph.backend, w.embedding, a.ids, a.residual[0]));
   const LayerPatterns patterns(*graph.config, batch);
   for (int64_t i = 0; i < graph.config->num_layers; ++i) {
     if (cancellation != nullptr && cancellation->cancelled()) {
@@ -91,7 +91,9 @@ absl::StatusOr<double> LossPass(const Graph& graph, const ModelWeights& w,
   int64_t supervised_tokens = 0;
   kernels::LinearCrossEntropyParams p;
   p.hidden = a.final_input;
-  p.weight = w.head;
+  p.weight = w.head.dense;
+  p.quantized_weight = w.head.quantized;
+  p.products = graph.packed_products;
   p.labels = a.labels;
   p.loss_scale = loss_scale;
   p.nll = a.nll;

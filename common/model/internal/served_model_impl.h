@@ -14,6 +14,7 @@
 #include "common/model/internal/device_tensor.h"
 #include "common/model/internal/layer.h"
 #include "common/model/internal/model_weights.h"
+#include "common/model/internal/quantized_tensor.h"
 #include "common/model/internal/rope_table.h"
 
 namespace sinklora::internal {
@@ -24,18 +25,24 @@ class BaseWeightsImpl : public BaseWeights {
   int64_t weight_bytes() const override { return bytes_; }
 
   kernels::Backend* backend() const { return backend_; }
-  kernels::DType matrix_dtype() const { return matrix_dtype_; }
-  // REQUIRES: `name` is a tensor of the architecture.
-  const DeviceTensor& tensor(const std::string& name) const {
-    return tensors_.at(name);
+  WeightType weight_type() const override { return weight_type_; }
+  // Of matrices that are not packed: all of them, or those of an adapter.
+  kernels::DType dense_dtype() const {
+    return weight_type_ == WeightType::kFloat32 ? kernels::DType::kF32
+                                                : kernels::DType::kBF16;
   }
+  // REQUIRES: `name` is a tensor of the architecture.
+  MatrixView tensor(const std::string& name) const;
 
  private:
   friend class ::sinklora::BaseWeights;
+  absl::Status Add(const std::string& name, const StoredTensor& stored);
+
   kernels::Backend* backend_ = nullptr;
-  kernels::DType matrix_dtype_ = kernels::DType::kF32;
+  WeightType weight_type_ = WeightType::kFloat32;
   LlamaConfig config_;
-  std::map<std::string, DeviceTensor> tensors_;
+  std::map<std::string, DeviceTensor> dense_;
+  std::map<std::string, QuantizedTensor> quantized_;
   int64_t bytes_ = 0;
 };
 
@@ -55,8 +62,12 @@ class ServedModelImpl : public ServedModel {
                                     int64_t score_from,
                                     const Cancellation* cancellation) override;
 
-  Graph graph(const RopeTable& rope) const {
-    return {base_->backend(), &base_->config(), &rope};
+  // `products` with packed matrices; see Multiply.
+  Graph graph(const RopeTable& rope, kernels::DType products) const {
+    return {.backend = base_->backend(),
+            .config = &base_->config(),
+            .rope = &rope,
+            .packed_products = products};
   }
   const RopeTables& rope() const { return rope_; }
   const ModelWeights& weights() const { return weights_; }

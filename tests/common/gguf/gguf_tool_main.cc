@@ -65,7 +65,7 @@ absl::Status Run(const std::string& directory) {
       kernels::OpenBackend("cpu", {.num_threads = 1}, &backend));
   SL_ASSIGN_OR_RETURN(const auto files, ModelFiles::Open(directory));
   SL_ASSIGN_OR_RETURN(auto weights, BaseWeights::Load(backend.get(), *files,
-                                                      kernels::DType::kF32));
+                                                      WeightType::kFloat32));
   SL_ASSIGN_OR_RETURN(const auto model,
                       ServedModel::Create(std::move(weights), nullptr, 0));
   for (const json& prompt : request.at("prompts")) {

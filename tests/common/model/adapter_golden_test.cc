@@ -28,7 +28,7 @@ TEST_P(AdapterGoldenTest, LogitsArePefts) {
     const auto backend = OpenTestBackend(name);
     ASSERT_OK_AND_ASSIGN(
         const auto weights,
-        BaseWeights::Load(backend.get(), *golden.base, kernels::DType::kF32));
+        BaseWeights::Load(backend.get(), *golden.base, WeightType::kFloat32));
     ASSERT_OK_AND_ASSIGN(const auto model,
                          ServedModel::Create(weights, &golden.adapter, 0));
     ASSERT_OK_AND_ASSIGN(const std::vector<float> logits,
@@ -98,7 +98,7 @@ TEST(AdapterGoldensTest, AdaptersMatter) {
     const auto backend = OpenTestBackend("cpu");
     ASSERT_OK_AND_ASSIGN(
         const auto weights,
-        BaseWeights::Load(backend.get(), *golden.base, kernels::DType::kF32));
+        BaseWeights::Load(backend.get(), *golden.base, WeightType::kFloat32));
     ASSERT_OK_AND_ASSIGN(const auto model,
                          ServedModel::Create(weights, nullptr, 0));
     ASSERT_OK_AND_ASSIGN(const std::vector<float> logits,

@@ -167,7 +167,7 @@ absl::StatusOr<std::vector<float>> TeacherForced(
   for (int32_t i = 0; i < tokens; ++i) batch.positions.push_back(i);
   batch.pattern.segments = {{0, tokens, tokens}};
   SL_ASSIGN_OR_RETURN(const auto rope, model.rope().ForLength(tokens));
-  const Graph graph = model.graph(*rope);
+  const Graph graph = model.graph(*rope, kernels::DType::kF32);
   internal::Arena arena;
   SL_ASSIGN_OR_RETURN(const auto a,
                       internal::PreparePass(graph, internal::PassKind::kForward,
@@ -184,7 +184,7 @@ absl::StatusOr<std::vector<float>> TeacherForced(
       internal::DeviceTensor::Create(backend, kernels::DType::kF32,
                                      {tokens, model.config().vocab_size}));
   SL_RETURN_IF_KERNEL_ERROR(backend->MatMul({.a = a.final_input,
-                                             .b = model.weights().head,
+                                             .b = model.weights().head.dense,
                                              .out = logits.view(),
                                              .transpose_b = true}));
   return internal::Download(backend, logits.view());
@@ -219,7 +219,7 @@ class ArchitectureGoldenTest : public ::testing::TestWithParam<Param> {
     backend_ = OpenTestBackend(std::get<0>(GetParam()));
     ASSERT_OK_AND_ASSIGN(weights_,
                          BaseWeights::Load(backend_.get(), *golden_.files,
-                                           kernels::DType::kF32));
+                                           WeightType::kFloat32));
     ASSERT_OK_AND_ASSIGN(model_, ServedModel::Create(weights_, nullptr, 0));
     ids_ = golden_.Ints("ids");
     vocab_ = model_->config().vocab_size;

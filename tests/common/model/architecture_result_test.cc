@@ -59,7 +59,7 @@ class ArchitectureResultTest : public ::testing::TestWithParam<NamedConfig> {
   }
   double ServedLoss(const ModelFiles& files, const PeftAdapter* adapter) {
     auto weights =
-        BaseWeights::Load(backend_.get(), files, kernels::DType::kF32);
+        BaseWeights::Load(backend_.get(), files, WeightType::kFloat32);
     EXPECT_TRUE(weights.ok()) << weights.status();
     auto model = ServedModel::Create(*weights, adapter, 0);
     EXPECT_TRUE(model.ok()) << model.status();

@@ -132,7 +132,7 @@ TEST_F(CheckpointTest, DamageIsFoundAndChangesNothing) {
 // Loss of what a written result serves, in nats a scored token.
 double ServedLoss(kernels::Backend* backend, const ModelFiles& files,
                   const PeftAdapter* adapter, const TrainingExample& example) {
-  auto weights = BaseWeights::Load(backend, files, kernels::DType::kF32);
+  auto weights = BaseWeights::Load(backend, files, WeightType::kFloat32);
   EXPECT_TRUE(weights.ok()) << weights.status();
   auto model = ServedModel::Create(*weights, adapter, 0);
   EXPECT_TRUE(model.ok()) << model.status();

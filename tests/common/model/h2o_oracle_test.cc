@@ -86,7 +86,7 @@ TEST(ArchitectureOracleTest, SameKeptSetsAndLogits) {
   for (const NamedConfig& architecture : SmallArchitectures()) {
     for (const char* backend : {"cpu", "reference"}) {
       const Served served =
-          Serve(architecture.config, 4, kernels::DType::kF32, 0, backend);
+          Serve(architecture.config, 4, WeightType::kFloat32, 0, backend);
       for (const Case& c : cases) {
         SCOPED_TRACE(std::string(architecture.name) + c.name + backend);
         const bool full = c.cache.policy == CachePolicyKind::kFull;
@@ -106,7 +106,7 @@ TEST(ArchitectureOracleTest, SameKeptSetsAndLogits) {
 TEST(H2oRopeTest, LinearScalingWithEviction) {
   LlamaConfig config = SmallConfig(true);
   config.rope_theta = 500000;
-  Served served = Serve(config, 5, kernels::DType::kF32, /*context=*/160);
+  Served served = Serve(config, 5, WeightType::kFloat32, /*context=*/160);
   EXPECT_DOUBLE_EQ(served.model->rope_factor(), 2.5);
   served.disk.reference.rope_factor = 2.5;
   const Case c = {"", 2, H2oCache(6, 2, 8), 30};

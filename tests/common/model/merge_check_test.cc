@@ -27,7 +27,7 @@ class MergeCheckTest : public ::testing::TestWithParam<const char*> {
     ASSERT_OK_AND_ASSIGN(const auto files, ModelFiles::Open(out_));
     ASSERT_OK_AND_ASSIGN(
         const auto weights,
-        BaseWeights::Load(backend_.get(), *files, kernels::DType::kF32));
+        BaseWeights::Load(backend_.get(), *files, WeightType::kFloat32));
     ASSERT_OK_AND_ASSIGN(const auto model,
                          ServedModel::Create(weights, adapter, 0));
     ASSERT_OK_AND_ASSIGN(const std::vector<float> logits,

@@ -31,9 +31,9 @@ std::vector<ResolvedCache> AllCaches() {
 }
 
 TEST(SequenceTest, ChunksOfAnySizeGiveTheSameBits) {
-  for (const kernels::DType dtype :
-       {kernels::DType::kF32, kernels::DType::kBF16}) {
-    const Served served = Serve(SmallConfig(true), 1, dtype);
+  for (const WeightType type : {WeightType::kFloat32, WeightType::kBfloat16,
+                                WeightType::kInt8, WeightType::kInt4}) {
+    const Served served = Serve(SmallConfig(true), 1, type);
     for (const ResolvedCache& cache : AllCaches()) {
       const Trace whole = RunSequence(served, cache, Tokens(), 45, 45);
       for (const int64_t chunk : {1, 7, 64}) {
@@ -133,9 +133,17 @@ TEST(SequenceTest, MemoryAfterPrefillIsTheBudgets) {
   EXPECT_EQ(sequence->usage().resident_bytes, 9 * slot_bytes);
 }
 
+class SequenceTypesTest : public ::testing::TestWithParam<WeightType> {};
+
+INSTANTIATE_TEST_SUITE_P(
+    All, SequenceTypesTest,
+    ::testing::Values(WeightType::kFloat32, WeightType::kBfloat16,
+                      WeightType::kInt8, WeightType::kInt4),
+    [](const auto& info) { return std::string(NameOf(info.param)); });
+
 // Interleaved with others, a sequence has the bits it has alone.
-TEST(SequenceTest, InterleavedEqualsAlone) {
-  const Served served = Serve(SmallConfig(false), 1);
+TEST_P(SequenceTypesTest, InterleavedEqualsAlone) {
+  const Served served = Serve(SmallConfig(false), 1, GetParam());
   const std::vector<ResolvedCache> caches = AllCaches();
   std::vector<Trace> alone, together(caches.size());
   std::vector<std::unique_ptr<Sequence>> sequences;
@@ -231,7 +239,7 @@ TEST(SequenceTest, NonFiniteScoresFailTheRequest) {
                        ModelFiles::Open(served.disk.directory->path()));
   ASSERT_OK_AND_ASSIGN(
       const auto weights,
-      BaseWeights::Load(served.backend.get(), *files, kernels::DType::kF32));
+      BaseWeights::Load(served.backend.get(), *files, WeightType::kFloat32));
   ASSERT_OK_AND_ASSIGN(served.model, ServedModel::Create(weights, nullptr, 0));
   const auto sequence = NewSequence(served, H2oCache(4, 0, 4), 60);
   const absl::Status status = sequence->Prefill({Tokens().data(), 20}, true);

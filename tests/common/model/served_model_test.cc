@@ -192,7 +192,7 @@ TEST(ServedModelTest, SequenceKeepsItsWeightsAlive) {
 
 TEST(ServedModelTest, Bf16StaysCloseAndHalvesTheWeights) {
   const Served f32 = Serve(SmallConfig(false), 3);
-  const Served bf16 = Serve(SmallConfig(false), 3, kernels::DType::kBF16);
+  const Served bf16 = Serve(SmallConfig(false), 3, WeightType::kBfloat16);
   EXPECT_LT(bf16.weights->weight_bytes(), 0.52 * f32.weights->weight_bytes());
   const std::vector<int32_t> tokens = RandomTokens(60, 48, 4);
   ASSERT_OK_AND_ASSIGN(const auto a, f32.model->Score(tokens, 1, nullptr));

@@ -30,13 +30,13 @@ struct Served {
 };
 
 inline Served Serve(const LlamaConfig& config, uint64_t seed,
-                    kernels::DType dtype = kernels::DType::kF32,
+                    WeightType type = WeightType::kFloat32,
                     int64_t context_tokens = 0,
                     const char* backend_name = "cpu") {
   Served out;
   out.backend = OpenTestBackend(backend_name);
   out.disk = MakeModel(config, seed, 0.3);
-  auto weights = BaseWeights::Load(out.backend.get(), *out.disk.files, dtype);
+  auto weights = BaseWeights::Load(out.backend.get(), *out.disk.files, type);
   EXPECT_TRUE(weights.ok()) << weights.status();
   out.weights = *weights;
   auto model = ServedModel::Create(out.weights, nullptr, context_tokens);

@@ -36,7 +36,7 @@ class StoriesTest : public ::testing::Test {
     ASSERT_OK_AND_ASSIGN(
         served_.weights,
         BaseWeights::Load(served_.backend.get(), *served_.disk.files,
-                          kernels::DType::kF32));
+                          WeightType::kFloat32));
     ASSERT_OK_AND_ASSIGN(served_.model,
                          ServedModel::Create(served_.weights, nullptr, 0));
   }

@@ -221,7 +221,7 @@ TEST(TrainingRunTest, DynamicRopeKeepsDocumentsApart) {
       TrainingRun::Create(backend.get(), *model.files, options));
   ASSERT_OK_AND_ASSIGN(
       const auto weights,
-      BaseWeights::Load(backend.get(), *model.files, kernels::DType::kF32));
+      BaseWeights::Load(backend.get(), *model.files, WeightType::kFloat32));
   ASSERT_OK_AND_ASSIGN(const auto served,
                        ServedModel::Create(weights, nullptr, 0));
   TrainingExample packed;

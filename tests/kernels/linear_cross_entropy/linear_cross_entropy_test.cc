@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "tests/kernels/backends.h"
+#include "tests/kernels/quantized_matmul/packed.h"
 #include "tests/kernels/tolerances.h"
 
 namespace sinklora::kernels {
@@ -177,6 +178,66 @@ TEST(LinearCrossEntropyTest, RefusesBadParamsUntouched) {
                         {"nll_sum is null"}));
     EXPECT_EQ(sum, 77.0);
     EXPECT_EQ(supervised, 77);
+  }
+}
+
+// A packed head gives the losses of the values that it holds, and no gradients.
+TEST(LinearCrossEntropyTest, PackedHeadMatchesReference) {
+  const Case c{53, 40, 101};
+  const auto cpu = Open("cpu", 3);
+  const auto reference = Open("reference");
+  const HostTensor hidden = HostTensor::Random(DType::kF32, {53, 40}, 1);
+  const HostTensor weight = HostTensor::Random(DType::kF32, {101, 40}, 2, 0.2);
+  const HostTensor labels = Labels(c);
+  for (const auto format : {QuantizedFormat::kInt8, QuantizedFormat::kInt4}) {
+    const Packed packed = Pack(*reference, weight, format);
+    for (const DType products : {DType::kF32, DType::kBF16}) {
+      const auto run = [&](Backend& backend, HostTensor* nll, double* sum) {
+        int64_t supervised = 0;
+        EXPECT_TRUE(
+            Ok(backend.LinearCrossEntropy({.hidden = hidden.view(),
+                                           .weight = {},
+                                           .labels = labels.view(),
+                                           .quantized_weight = packed.view,
+                                           .products = products,
+                                           .max_logits_bytes = 7 * 101 * 4,
+                                           .nll = nll->view(),
+                                           .nll_sum = sum,
+                                           .supervised_tokens = &supervised})));
+        EXPECT_EQ(supervised, 35);
+      };
+      HostTensor got = HostTensor::NaNs(DType::kF32, {53});
+      HostTensor want = got;
+      double got_sum = 0, want_sum = 0;
+      run(*cpu, &got, &got_sum);
+      run(*reference, &want, &want_sum);
+      EXPECT_TRUE(TensorNear(got.view(), want.view(), ToleranceOf(c, c.dim)));
+      EXPECT_NEAR(got_sum, want_sum, 1e-6 * want_sum);
+    }
+  }
+  for (const char* name : {"cpu", "reference"}) {
+    const auto backend = Open(name);
+    const Packed packed = Pack(*backend, weight, QuantizedFormat::kInt8);
+    HostTensor dhidden = HostTensor::NaNs(DType::kF32, {53, 40});
+    double sum = 0;
+    int64_t supervised = 0;
+    LinearCrossEntropyParams p{.hidden = hidden.view(),
+                               .weight = {},
+                               .labels = labels.view(),
+                               .quantized_weight = packed.view,
+                               .dhidden = dhidden.view(),
+                               .nll_sum = &sum,
+                               .supervised_tokens = &supervised};
+    EXPECT_TRUE(Refused(backend->LinearCrossEntropy(p),
+                        {"dhidden", "quantized_weight"}));
+    p.dhidden = TensorView();
+    p.weight = weight.view();
+    EXPECT_TRUE(Refused(backend->LinearCrossEntropy(p),
+                        {"weight", "quantized_weight"}));
+    p.weight = ConstTensorView();
+    p.quantized_weight.cols = 41;
+    EXPECT_TRUE(Refused(backend->LinearCrossEntropy(p),
+                        {"quantized_weight.cols is 41", "40"}));
   }
 }
 

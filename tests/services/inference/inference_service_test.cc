@@ -51,6 +51,7 @@ class InferenceServiceTest : public ::testing::Test {
     options.registry_address = [this] { return registry_address_; };
     options.device = "cpu";
     options.threads = 1;
+    options.weight_type = weight_type_;
     options.metrics = metrics_.get();
     options.executor = executor_.get();
     options.clock = RealClock();
@@ -154,6 +155,7 @@ class InferenceServiceTest : public ::testing::Test {
     return true;
   }
 
+  WeightType weight_type_ = WeightType::kFloat32;
   SampleArtifacts sample_;
   std::unique_ptr<MetricsRegistry> metrics_ = MetricsRegistry::Create();
   std::unique_ptr<Executor> executor_ = Executor::Create({.name = "test"});
@@ -395,6 +397,7 @@ TEST_F(InferenceServiceTest, ModelsAreLoadedListedAndUnloaded) {
   EXPECT_EQ(loaded.context_tokens(), kTunedContextTokens);
   EXPECT_EQ(loaded.rope_factor(), 2.0);
   EXPECT_GT(loaded.weight_bytes(), 0);
+  EXPECT_EQ(loaded.weight_type(), v1::WEIGHT_TYPE_FLOAT32);
   EXPECT_EQ(loaded.running_requests(), 0);
   ASSERT_OK(Load("tiny", "tuned").status());
   ASSERT_OK(Load("other").status());
@@ -446,6 +449,39 @@ TEST_F(InferenceServiceTest, CountsCallsByMethodAndCode) {
   EXPECT_THAT(text,
               HasSubstr("sinklora_inference_finished_total{reason=\"length\"} "
                         "1"));
+}
+
+class PackedInferenceServiceTest : public InferenceServiceTest,
+                                   public ::testing::WithParamInterface<
+                                       std::pair<WeightType, v1::WeightType>> {
+ protected:
+  PackedInferenceServiceTest() { weight_type_ = GetParam().first; }
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    All, PackedInferenceServiceTest,
+    ::testing::Values(std::pair{WeightType::kBfloat16,
+                                v1::WEIGHT_TYPE_BFLOAT16},
+                      std::pair{WeightType::kInt8, v1::WEIGHT_TYPE_INT8},
+                      std::pair{WeightType::kInt4, v1::WEIGHT_TYPE_INT4}),
+    [](const auto& info) { return std::string(NameOf(info.param.first)); });
+
+TEST_P(PackedInferenceServiceTest, TypeIsEchoedAndServesWithAdapters) {
+  ASSERT_OK_AND_ASSIGN(const v1::LoadedModel base, Load("tiny"));
+  EXPECT_EQ(base.weight_type(), GetParam().second);
+  ASSERT_OK_AND_ASSIGN(const v1::LoadedModel tuned, Load("tiny", "tuned"));
+  EXPECT_EQ(tuned.weight_type(), GetParam().second);
+  EXPECT_GT(tuned.weight_bytes(), base.weight_bytes());
+  const v1::ListModelsResponse list = List();
+  ASSERT_EQ(list.loaded_size(), 2);
+  EXPECT_EQ(list.loaded(0).weight_type(), GetParam().second);
+  v1::GenerateRequest request = Request();
+  const Answer first = Generate(request);
+  ASSERT_OK(first.status);
+  EXPECT_EQ(first.ids.size(), 16u);
+  EXPECT_EQ(Generate(request).ids, first.ids);
+  request.mutable_target()->set_adapter("tuned");
+  ASSERT_OK(Generate(request).status);
 }
 
 TEST(InferenceOptionsTest, MissingOptionsAreNamed) {
