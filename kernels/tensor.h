@@ -14,9 +14,12 @@
 
 namespace sinklora::kernels {
 
-enum class DType { kF32, kBF16, kI32 };
+enum class DType { kF32, kBF16, kI32, kI8 };
 
-constexpr int64_t SizeOf(DType dtype) { return dtype == DType::kBF16 ? 2 : 4; }
+constexpr int64_t SizeOf(DType dtype) {
+  if (dtype == DType::kI8) return 1;
+  return dtype == DType::kBF16 ? 2 : 4;
+}
 
 // bfloat16 stored as its 16 bits; conversion rounds to nearest even and keeps
 // NaN a NaN.

@@ -14,13 +14,15 @@ const char* NameOf(DType dtype) {
       return "bf16";
     case DType::kI32:
       return "i32";
+    case DType::kI8:
+      return "i8";
   }
   return "unknown";
 }
 
 std::string NamesOf(unsigned dtypes) {
   std::string names;
-  for (DType d : {DType::kF32, DType::kBF16, DType::kI32}) {
+  for (DType d : {DType::kF32, DType::kBF16, DType::kI32, DType::kI8}) {
     if ((dtypes & (1u << static_cast<int>(d))) == 0) continue;
     if (!names.empty()) names += " or ";
     names += NameOf(d);

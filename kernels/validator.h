@@ -27,6 +27,7 @@ namespace sinklora::kernels {
 inline constexpr unsigned kF32 = 1u << static_cast<int>(DType::kF32);
 inline constexpr unsigned kBF16 = 1u << static_cast<int>(DType::kBF16);
 inline constexpr unsigned kI32 = 1u << static_cast<int>(DType::kI32);
+inline constexpr unsigned kI8 = 1u << static_cast<int>(DType::kI8);
 inline constexpr unsigned kFloat = kF32 | kBF16;
 
 // Wanted extent of one dimension; -1 accepts any extent >= 0.

@@ -110,9 +110,11 @@ absl::Status SplitH2o(const CacheOptions& o, ResolvedCache* out) {
 
 absl::StatusOr<ResolvedCache> Resolve(const CacheOptions& options,
                                       int64_t prompt_tokens,
-                                      int64_t context_tokens) {
+                                      int64_t context_tokens,
+                                      CacheStorage own_storage) {
   SL_RETURN_IF_ERROR(RefuseForeignFields(options));
   ResolvedCache out;
+  out.storage = options.storage.value_or(own_storage);
   out.policy = options.policy;
   if (options.policy == CachePolicyKind::kFull) {
     out.budget_tokens = out.recent_tokens = context_tokens;

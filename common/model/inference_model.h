@@ -57,6 +57,8 @@ class ServedModel {
   virtual int64_t context_tokens() const = 0;
   virtual double rope_factor() const = 0;
   virtual int64_t extra_bytes() const = 0;  // beyond the base weights
+  // Storage of caches that ask for none: bf16 beside bf16 weights, else f32.
+  virtual CacheStorage own_cache_storage() const = 0;
 
   struct ScoreResult {
     double nll_sum = 0;
@@ -75,7 +77,7 @@ class ServedModel {
 struct CacheUsage {
   int64_t resident_tokens = 0;  // per layer and kv head
   int64_t resident_bytes =
-      0;  // K and V of all layers and heads that are held now
+      0;  // K and V, and their scales, of all layers and heads held now
   int64_t peak_resident_bytes = 0;
   int64_t evicted_tokens = 0;  // per layer and kv head
 };

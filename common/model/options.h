@@ -106,6 +106,10 @@ absl::StatusOr<double> RopeFactorFor(const LlamaConfig& base,
 
 enum class CachePolicyKind { kFull, kSlidingWindow, kStreamingLlm, kH2o };
 
+// How keys and values are stored. kInt8: one scale a token and kv head, for
+// keys and values each (kernels/cache_attention). Scores are f32 always.
+enum class CacheStorage { kFloat32, kBfloat16, kInt8 };
+
 struct CacheOptions {
   CachePolicyKind policy = CachePolicyKind::kFull;
   // Exactly one of the three for every policy but kFull.
@@ -114,6 +118,7 @@ struct CacheOptions {
   std::optional<double> context_ratio;
   std::optional<int64_t> recent_tokens;  // kH2o
   std::optional<int64_t> sink_tokens;    // kH2o, kStreamingLlm
+  std::optional<CacheStorage> storage;   // default: the model's own
 };
 
 // Every number resolved: budget = sink + heavy + recent.
@@ -123,13 +128,16 @@ struct ResolvedCache {
   int64_t recent_tokens = 0;
   int64_t sink_tokens = 0;
   int64_t heavy_tokens = 0;
+  CacheStorage storage = CacheStorage::kFloat32;
 };
 // kInvalidArgument naming the field, the value and the limit: budget < 1,
 // recent outside [0, budget), sinks outside [0, budget - recent], ratio outside
 // (0, 1], a field the policy does not have. A ratio rounds to at least 1.
+// `own_storage`: ServedModel::own_cache_storage().
 absl::StatusOr<ResolvedCache> Resolve(const CacheOptions& options,
                                       int64_t prompt_tokens,
-                                      int64_t context_tokens);
+                                      int64_t context_tokens,
+                                      CacheStorage own_storage);
 
 }  // namespace sinklora
 

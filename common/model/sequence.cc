@@ -52,11 +52,7 @@ SequenceImpl::SequenceImpl(std::shared_ptr<ServedModelImpl> model,
     : model_(std::move(model)),
       rope_(std::move(rope)),
       max_tokens_(max_tokens),
-      cache_(model_->base().backend(), model_->config(),
-             model_->base().weight_type() == WeightType::kBfloat16
-                 ? DType::kBF16
-                 : DType::kF32,
-             cache, max_tokens) {}
+      cache_(model_->base().backend(), model_->config(), cache, max_tokens) {}
 
 SequenceImpl::Chunk SequenceImpl::Chunk::Take(const LlamaConfig& config,
                                               int64_t tokens,

@@ -16,12 +16,20 @@
 
 namespace sinklora::kernels {
 
+//
+// i8 storage: k = code * k_scale of its head and slot, v likewise. Writing
+// takes scale = the largest |x| of the row / 127 and the nearest codes, so that
+// every element is off by at most scale / 2. A row with an element that is not
+// finite gets scale NaN, so that it shows; one whose scale would not be a
+// normal number becomes zeros.
 struct CacheView {
-  TensorView k;  // [kv_heads, slots, head_dim] f32 or bf16, after RoPE with the
-                 // original positions
+  TensorView k;  // [kv_heads, slots, head_dim] f32, bf16 or i8, after RoPE with
+                 // the original positions
   TensorView v;  // [kv_heads, slots, head_dim], same dtype
   TensorView positions;  // [kv_heads, slots] i32
   int64_t used = 0;      // slots [0, used) may hold tokens
+  TensorView k_scale{};  // [kv_heads, slots] f32 with i8, else empty
+  TensorView v_scale{};
 };
 
 // Writes the new tokens' k and v: token t of kv head h goes to slot slots[h][t]
@@ -63,9 +71,9 @@ struct CacheColumnSumsParams {
   TensorView scores;   // [kv_heads, slots] f32, added to
 };
 
-// Moves slot keep[h][i] of every kv head h to slot i, in k, v, positions and
-// (when given) scores, for i < keep.shape[1]; later slots get position -1 and
-// score 0. REQUIRES: keep[h] strictly ascending.
+// Moves slot keep[h][i] of every kv head h to slot i, in k, v, their scales,
+// positions and (when given) scores, for i < keep.shape[1]; later slots get
+// position -1 and score 0. REQUIRES: keep[h] strictly ascending.
 struct CacheCompactParams {
   CacheView cache;
   TensorView scores{};   // [kv_heads, slots] f32; or empty

@@ -6,8 +6,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/attention/attention_plan.h"
+#include "kernels/cache_attention/int8_row.h"
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/rows.h"
@@ -24,6 +26,9 @@ namespace sinklora::kernels::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
+template <typename T>
+inline constexpr bool kIsCoded = std::is_same_v<T, int8_t>;
+
 // Slots [first, first + count) of one kv head.
 template <typename T>
 struct SlotTile {
@@ -35,6 +40,9 @@ struct SlotTile {
   int32_t oldest;            // smallest valid position, or INT32_MAX
   int32_t newest;            // largest, or -1
   bool has_empty;            // some slot in [0, count) holds no token
+  // With codes: of each slot, 0 for those without a token.
+  float k_scale[kIsCoded<T> ? kTile : 1];
+  float v_scale[kIsCoded<T> ? kTile : 1];
 };
 
 template <typename T>
@@ -58,6 +66,10 @@ SlotTile<T> TileAt(const CacheView& cache, int64_t kv_head, int64_t first) {
     if (empty && j < tile.count) tile.has_empty = true;
     if (!empty) tile.oldest = std::min(tile.oldest, tile.positions[j]);
     tile.newest = std::max(tile.newest, tile.positions[j]);
+    if constexpr (kIsCoded<T>) {
+      tile.k_scale[j] = empty ? 0.0f : At(cache.k_scale, kv_head)[first + j];
+      tile.v_scale[j] = empty ? 0.0f : At(cache.v_scale, kv_head)[first + j];
+    }
   }
   return tile;
 }
@@ -126,6 +138,15 @@ void GatherQueries(const P& p, const RowBlock& block, float* queries) {
   }
 }
 
+// row *= factors for the whole vectors of `span`.
+HWY_INLINE void ScaleRow(float* row, const float* factors, ColumnSpan span) {
+  const F32Tag d;
+  for (int64_t c = span.begin; c < span.end; c += hn::Lanes(d)) {
+    hn::StoreU(hn::Mul(hn::LoadU(d, row + c), hn::LoadU(d, factors + c)), d,
+               row + c);
+  }
+}
+
 // A visit of all columns by all rows: no diagonals, masks do the rest.
 Visit WholeVisit(int64_t rows, int64_t columns) {
   Visit visit;
@@ -186,12 +207,16 @@ void AttendTile(D d, const CacheAttentionParams& p, const RowBlock& block,
     const auto mask = [&](int64_t c) {
       return VisibleSlots(tile.positions, c, seen);
     };
-    const float factor =
-        SoftmaxStep(b.scores + r * kTile, span, mask, b.rows[r]);
+    float* scores = b.scores + r * kTile;
+    // Products with codes become products with what they stand for.
+    if constexpr (kIsCoded<T>) ScaleRow(scores, tile.k_scale, span);
+    const float factor = SoftmaxStep(scores, span, mask, b.rows[r]);
+    if constexpr (kIsCoded<T>) ScaleRow(scores, tile.v_scale, span);
     float* sums = b.sums + r * head_dim;
     if (factor != 1.0f) ScaledCopy(sums, factor, sums, head_dim);
   }
-  if (tile.has_empty) {
+  // Codes of empty slots are finite, whatever they are, and weigh 0.
+  if (tile.has_empty && !kIsCoded<T>) {
     PackValues(tile, head_dim, b.values);
     AccumulateRows(d, visit, b.scores, b.values, head_dim, b.sums, head_dim);
   } else {
@@ -225,6 +250,8 @@ void AttendBlock(const CacheAttentionParams& p, int64_t kv_head,
                  int64_t first_row, float* scratch) {
   if (p.cache.k.dtype == DType::kBF16) {
     AttendBlockT<bf16_t>(p, kv_head, first_row, scratch);
+  } else if (p.cache.k.dtype == DType::kI8) {
+    AttendBlockT<int8_t>(p, kv_head, first_row, scratch);
   } else {
     AttendBlockT<float>(p, kv_head, first_row, scratch);
   }
@@ -270,6 +297,11 @@ void ColumnSumsTileT(const CacheColumnSumsParams& p, int64_t kv_head,
     GatherQueries(p, block, b.queries);
     ScoreRows(WholeVisit(block.rows, kTile), b.queries, b.keys, b.scores,
               head_dim);
+    if constexpr (kIsCoded<T>) {
+      for (int64_t r = 0; r < block.rows; ++r) {
+        ScaleRow(b.scores + r * kTile, tile.k_scale, {0, kTile});
+      }
+    }
     AddProbabilities(p, block, tile.positions, b.scores, sums);
   }
   std::memcpy(saved, sums, tile.count * sizeof(float));
@@ -279,6 +311,8 @@ void ColumnSumsTile(const CacheColumnSumsParams& p, int64_t kv_head,
                     int64_t first, float* scratch) {
   if (p.cache.k.dtype == DType::kBF16) {
     ColumnSumsTileT<bf16_t>(p, kv_head, first, scratch);
+  } else if (p.cache.k.dtype == DType::kI8) {
+    ColumnSumsTileT<int8_t>(p, kv_head, first, scratch);
   } else {
     ColumnSumsTileT<float>(p, kv_head, first, scratch);
   }
@@ -316,18 +350,33 @@ void ForEachHeadTile(const Params& p, int64_t items, CpuContext& context,
   });
 }
 
+void WriteRow(const float* from, int64_t kv_head, int64_t slot,
+              const TensorView& to, const TensorView& scale) {
+  const int64_t head_dim = to.shape[2];
+  char* at = SlotPointer(to, kv_head, slot);
+  if (to.dtype == DType::kI8) {
+    At(scale, kv_head)[slot] =
+        EncodeInt8Row(from, head_dim, reinterpret_cast<int8_t*>(at));
+  } else {
+    CopyElements(from, DType::kF32, at, to.dtype, head_dim);
+  }
+}
+
+void MoveRow(const TensorView& x, const TensorView& scale, int64_t kv_head,
+             int64_t from, int64_t to) {
+  std::memcpy(SlotPointer(x, kv_head, to), SlotPointer(x, kv_head, from),
+              x.shape[2] * SizeOf(x.dtype));
+  if (scale.empty()) return;
+  At(scale, kv_head)[to] = At(scale, kv_head)[from];
+}
+
 void WriteHead(const CacheWriteParams& p, int64_t h) {
   const int32_t* slots = p.slots.as<int32_t>() + h * p.slots.stride[0];
   int32_t* positions =
       p.cache.positions.as<int32_t>() + h * p.cache.positions.stride[0];
-  const int64_t head_dim = p.k.shape[2];
   for (int64_t t = 0; t < p.k.shape[0]; ++t) {
-    CopyElements(At(p.k, t, h), DType::kF32,
-                 SlotPointer(p.cache.k, h, slots[t]), p.cache.k.dtype,
-                 head_dim);
-    CopyElements(At(p.v, t, h), DType::kF32,
-                 SlotPointer(p.cache.v, h, slots[t]), p.cache.v.dtype,
-                 head_dim);
+    WriteRow(At(p.k, t, h), h, slots[t], p.cache.k, p.cache.k_scale);
+    WriteRow(At(p.v, t, h), h, slots[t], p.cache.v, p.cache.v_scale);
     positions[slots[t]] = p.position.as<int32_t>()[t];
   }
 }
@@ -338,14 +387,11 @@ void CompactHead(const CacheCompactParams& p, int64_t h) {
       p.cache.positions.as<int32_t>() + h * p.cache.positions.stride[0];
   float* scores = p.scores.empty() ? nullptr : At(p.scores, h);
   const int64_t kept = p.keep.shape[1];
-  const int64_t bytes = p.cache.k.shape[2] * SizeOf(p.cache.k.dtype);
   // keep ascends, so keep[i] >= i and nothing is overwritten before it moves.
   for (int64_t i = 0; i < kept; ++i) {
     if (keep[i] == i) continue;
-    std::memcpy(SlotPointer(p.cache.k, h, i),
-                SlotPointer(p.cache.k, h, keep[i]), bytes);
-    std::memcpy(SlotPointer(p.cache.v, h, i),
-                SlotPointer(p.cache.v, h, keep[i]), bytes);
+    MoveRow(p.cache.k, p.cache.k_scale, h, keep[i], i);
+    MoveRow(p.cache.v, p.cache.v_scale, h, keep[i], i);
     positions[i] = positions[keep[i]];
     if (scores != nullptr) scores[i] = scores[keep[i]];
   }

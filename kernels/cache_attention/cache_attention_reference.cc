@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/cache_attention/int8_row.h"
 #include "kernels/reference/access.h"
 #include "kernels/reference/reference_ops.h"
 
@@ -17,11 +18,48 @@ bool Visible(const CacheView& cache, int64_t window, int64_t kv, int64_t slot,
          (window == 0 || position - stored < window);
 }
 
+// Element of k or v.
+double Stored(const TensorView& x, const TensorView& scale, int64_t kv,
+              int64_t slot, int64_t d) {
+  if (x.dtype != DType::kI8) return Load(x, kv, slot, d);
+  return Load(scale, kv, slot) *
+         x.as<int8_t>()[kv * x.stride[0] + slot * x.stride[1] + d];
+}
+
+void StoreRow(const ConstTensorView& from, int64_t t, int64_t h, int64_t slot,
+              const TensorView& to, const TensorView& scale) {
+  const int64_t head_dim = from.shape[2];
+  if (to.dtype != DType::kI8) {
+    for (int64_t d = 0; d < head_dim; ++d) {
+      Store(to, Load(from, t, h, d), h, slot, d);
+    }
+    return;
+  }
+  const float* row = from.as<float>() + t * from.stride[0] + h * from.stride[1];
+  int8_t* codes = to.as<int8_t>() + h * to.stride[0] + slot * to.stride[1];
+  Store(scale, EncodeInt8Row(row, head_dim, codes), h, slot);
+}
+
+void MoveRow(const TensorView& x, const TensorView& scale, int64_t h,
+             int64_t from, int64_t to) {
+  if (x.dtype == DType::kI8) {
+    int8_t* head = x.as<int8_t>() + h * x.stride[0];
+    for (int64_t d = 0; d < x.shape[2]; ++d) {
+      head[to * x.stride[1] + d] = head[from * x.stride[1] + d];
+    }
+    Store(scale, Load(scale, h, from), h, to);
+    return;
+  }
+  for (int64_t d = 0; d < x.shape[2]; ++d) {
+    Store(x, Load(x, h, from, d), h, to, d);
+  }
+}
+
 double Score(const ConstTensorView& q, const CacheView& cache, double scale,
              int64_t t, int64_t h, int64_t kv, int64_t slot) {
   double sum = 0.0;
   for (int64_t d = 0; d < q.shape[2]; ++d) {
-    sum += Load(q, t, h, d) * Load(cache.k, kv, slot, d);
+    sum += Load(q, t, h, d) * Stored(cache.k, cache.k_scale, kv, slot, d);
   }
   return scale * sum;
 }
@@ -45,7 +83,8 @@ void AttendRow(const CacheAttentionParams& p, int64_t t, int64_t h) {
   for (int64_t d = 0; d < p.q.shape[2]; ++d) {
     double out = 0.0;
     for (int64_t j = 0; j < p.cache.used; ++j) {
-      if (weight[j] != 0.0) out += weight[j] * Load(p.cache.v, kv, j, d);
+      if (weight[j] == 0.0) continue;
+      out += weight[j] * Stored(p.cache.v, p.cache.v_scale, kv, j, d);
     }
     Store(p.out, out / sum, t, h, d);
   }
@@ -58,10 +97,8 @@ void CacheWrite(const CacheWriteParams& p) {
   for (int64_t h = 0; h < p.k.shape[1]; ++h) {
     for (int64_t t = 0; t < p.k.shape[0]; ++t) {
       const int64_t slot = LoadInt(p.slots, h, t);
-      for (int64_t d = 0; d < p.k.shape[2]; ++d) {
-        Store(p.cache.k, Load(p.k, t, h, d), h, slot, d);
-        Store(p.cache.v, Load(p.v, t, h, d), h, slot, d);
-      }
+      StoreRow(p.k, t, h, slot, p.cache.k, p.cache.k_scale);
+      StoreRow(p.v, t, h, slot, p.cache.v, p.cache.v_scale);
       p.cache.positions.as<int32_t>()[h * p.cache.positions.stride[0] + slot] =
           LoadInt(p.position, t);
     }
@@ -101,10 +138,8 @@ void CacheCompact(const CacheCompactParams& p) {
         p.cache.positions.as<int32_t>() + h * p.cache.positions.stride[0];
     for (int64_t i = 0; i < kept; ++i) {
       const int64_t from = LoadInt(p.keep, h, i);
-      for (int64_t d = 0; d < p.cache.k.shape[2]; ++d) {
-        Store(p.cache.k, Load(p.cache.k, h, from, d), h, i, d);
-        Store(p.cache.v, Load(p.cache.v, h, from, d), h, i, d);
-      }
+      MoveRow(p.cache.k, p.cache.k_scale, h, from, i);
+      MoveRow(p.cache.v, p.cache.v_scale, h, from, i);
       positions[i] = positions[from];
       if (!p.scores.empty()) Store(p.scores, Load(p.scores, h, from), h, i);
     }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/validator.h"
@@ -17,7 +18,7 @@ void CheckCache(const CacheView& cache, Validator* check) {
   const Extent kv_heads{cache.k.shape[0], "kv heads of cache.k"};
   const Extent slots{cache.k.shape[1], "slots of cache.k"};
   const Extent dim{cache.k.shape[2], "head_dim of cache.k"};
-  check->Tensor("cache.k", cache.k, kFloat, {kAny, kAny, kAny})
+  check->Tensor("cache.k", cache.k, kFloat | kI8, {kAny, kAny, kAny})
       .Tensor("cache.v", cache.v, 1u << static_cast<int>(cache.k.dtype),
               {kv_heads, slots, dim})
       .Tensor("cache.positions", cache.positions, kI32, {kv_heads, slots})
@@ -26,6 +27,15 @@ void CheckCache(const CacheView& cache, Validator* check) {
       .Value(kv_heads.size >= 1, "cache.k.shape[0]", kv_heads.size, ">= 1")
       .Value(dim.size % 8 == 0 && dim.size >= 8 && dim.size <= 256,
              "cache.k.shape[2]", dim.size, "a multiple of 8 in [8, 256]");
+  for (const auto& [name, scale] : {std::pair{"cache.k_scale", &cache.k_scale},
+                                    {"cache.v_scale", &cache.v_scale}}) {
+    if (cache.k.dtype == DType::kI8) {
+      check->Tensor(name, *scale, kF32, {kv_heads, slots});
+    } else {
+      check->Value(scale->empty(), std::string(name) + " elements",
+                   scale->num_elements(), "none without i8 storage");
+    }
+  }
 }
 
 void CheckQueries(const ConstTensorView& q, const ConstTensorView& position,

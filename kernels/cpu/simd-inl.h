@@ -101,6 +101,14 @@ HWY_INLINE hn::Vec<D> LoadFloat(D d, const uint16_t* p) {
   return LoadBf16(d, p);
 }
 
+// Whole numbers, exactly.
+template <class D>
+HWY_INLINE hn::Vec<D> LoadFloat(D d, const int8_t* p) {
+  const hn::Rebind<int8_t, D> d8;
+  const hn::RebindToSigned<D> di;
+  return hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(d8, p)));
+}
+
 // f32 to bf16 bits, to nearest even, NaN stays NaN. (hwy 1.0.3's own demotion
 // truncates.)
 template <class D>

@@ -16,6 +16,12 @@ constexpr std::array<std::pair<const char*, v1::CachePolicy>, 4> kPolicies = {{
     {"h2o", v1::CACHE_POLICY_H2O},
 }};
 
+constexpr std::array<std::pair<const char*, v1::CacheStorage>, 3> kStorages = {{
+    {"float32", v1::CACHE_STORAGE_FLOAT32},
+    {"bfloat16", v1::CACHE_STORAGE_BFLOAT16},
+    {"int8", v1::CACHE_STORAGE_INT8},
+}};
+
 }  // namespace
 
 void AddTargetFlags(CLI::App* command, TargetFlags* flags,
@@ -61,6 +67,13 @@ void AddCacheFlags(CLI::App* command, CacheFlags* flags) {
                       "h2o: recent window; default: half of the budget");
   command->add_option("--sink-tokens", flags->sink_tokens,
                       "h2o, streaming: first tokens never evicted; default 4");
+  std::vector<std::string> storages;
+  for (const auto& [name, storage] : kStorages) storages.emplace_back(name);
+  command
+      ->add_option("--cache-storage", flags->storage,
+                   "How keys and values are stored; default: bfloat16 beside "
+                   "bfloat16 weights, else float32")
+      ->check(CLI::IsMember(storages));
 }
 
 v1::CacheConfig CacheOf(const CacheFlags& flags) {
@@ -73,6 +86,9 @@ v1::CacheConfig CacheOf(const CacheFlags& flags) {
   if (flags.context_ratio) cache.set_context_ratio(*flags.context_ratio);
   if (flags.recent_tokens) cache.set_recent_tokens(*flags.recent_tokens);
   if (flags.sink_tokens) cache.set_sink_tokens(*flags.sink_tokens);
+  for (const auto& [name, storage] : kStorages) {
+    if (flags.storage == name) cache.set_storage(storage);
+  }
   return cache;
 }
 

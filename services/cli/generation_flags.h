@@ -33,6 +33,7 @@ struct CacheFlags {
   std::optional<double> context_ratio;
   std::optional<int64_t> recent_tokens;
   std::optional<int64_t> sink_tokens;
+  std::string storage;  // empty: the model's own
 };
 // --cache and the --cache-* flags.
 void AddCacheFlags(CLI::App* command, CacheFlags* flags);

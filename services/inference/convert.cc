@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <optional>
 #include <utility>
 
 #include "common/base/status.h"
@@ -42,6 +43,37 @@ v1::CachePolicy FromPolicy(CachePolicyKind policy) {
   return v1::CACHE_POLICY_UNSPECIFIED;
 }
 
+// Unspecified means the model's own.
+absl::StatusOr<std::optional<CacheStorage>> ToStorage(
+    v1::CacheStorage storage) {
+  switch (storage) {
+    case v1::CACHE_STORAGE_UNSPECIFIED:
+      return std::nullopt;
+    case v1::CACHE_STORAGE_FLOAT32:
+      return CacheStorage::kFloat32;
+    case v1::CACHE_STORAGE_BFLOAT16:
+      return CacheStorage::kBfloat16;
+    case v1::CACHE_STORAGE_INT8:
+      return CacheStorage::kInt8;
+    default:
+      return absl::InvalidArgumentError(fmt::format(
+          "cache.storage is {}, must be a CacheStorage in [0, {}]",
+          static_cast<int>(storage), static_cast<int>(v1::CacheStorage_MAX)));
+  }
+}
+
+v1::CacheStorage FromStorage(CacheStorage storage) {
+  switch (storage) {
+    case CacheStorage::kFloat32:
+      return v1::CACHE_STORAGE_FLOAT32;
+    case CacheStorage::kBfloat16:
+      return v1::CACHE_STORAGE_BFLOAT16;
+    case CacheStorage::kInt8:
+      return v1::CACHE_STORAGE_INT8;
+  }
+  return v1::CACHE_STORAGE_UNSPECIFIED;
+}
+
 absl::StatusOr<CacheOptions> ToCacheOptions(const v1::CacheConfig& config) {
   CacheOptions options;
   SL_ASSIGN_OR_RETURN(options.policy, ToPolicy(config.policy()));
@@ -62,6 +94,7 @@ absl::StatusOr<CacheOptions> ToCacheOptions(const v1::CacheConfig& config) {
     options.recent_tokens = config.recent_tokens();
   }
   if (config.has_sink_tokens()) options.sink_tokens = config.sink_tokens();
+  SL_ASSIGN_OR_RETURN(options.storage, ToStorage(config.storage()));
   return options;
 }
 
@@ -137,6 +170,7 @@ v1::GenerateResponse ToStarted(const GenerationRequest& request) {
   cache->set_recent_tokens(request.cache.recent_tokens);
   cache->set_sink_tokens(request.cache.sink_tokens);
   cache->set_heavy_tokens(request.cache.heavy_tokens);
+  cache->set_storage(FromStorage(request.cache.storage));
   v1::Sampling* sampling = started->mutable_sampling();
   sampling->set_temperature(request.sampling.temperature);
   sampling->set_top_k(request.sampling.top_k);

@@ -129,7 +129,8 @@ absl::StatusOr<GenerationRequest> PrepareGeneration(
   SL_RETURN_IF_ERROR(
       CheckLength(prompt_tokens, request.max_tokens, model.context_tokens()));
   SL_ASSIGN_OR_RETURN(request.cache, Resolve(params.cache, prompt_tokens,
-                                             model.context_tokens()));
+                                             model.context_tokens(),
+                                             model.own_cache_storage()));
   if (params.ignore_eos) {
     request.end_ids.clear();
   } else {

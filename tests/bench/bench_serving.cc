@@ -60,7 +60,8 @@ absl::StatusOr<ResolvedCache> CacheOf(const std::string& name,
                                       const ServedModel& served) {
   CacheOptions out;
   const auto resolve = [&] {
-    return Resolve(out, o.prompt, served.context_tokens());
+    return Resolve(out, o.prompt, served.context_tokens(),
+                   served.own_cache_storage());
   };
   if (name == "full") return resolve();
   if (name == "h2o") {
@@ -163,8 +164,9 @@ absl::StatusOr<Report> BenchPrefill(const Machine& machine, BenchModel* model,
   SL_ASSIGN_OR_RETURN(const auto served,
                       Serve(machine, model, o.weight_type, o.prompt));
   const LlamaConfig& c = model->config();
-  SL_ASSIGN_OR_RETURN(const ResolvedCache cache,
-                      Resolve(CacheOptions(), o.prompt, o.prompt));
+  SL_ASSIGN_OR_RETURN(
+      const ResolvedCache cache,
+      Resolve(CacheOptions(), o.prompt, o.prompt, served->own_cache_storage()));
   const auto prompt = RandomTokens(o.prompt, c.vocab_size, 7);
   const auto tokens = static_cast<double>(o.prompt);
   // Logits of the last token only.

@@ -72,6 +72,8 @@ double Element(const ConstTensorView& view, int64_t i, int64_t j, int64_t k) {
       return kernels::FromBf16(view.as<kernels::bf16_t>()[at]);
     case DType::kI32:
       return view.as<int32_t>()[at];
+    case DType::kI8:
+      return view.as<int8_t>()[at];
   }
   return std::nan("");
 }
@@ -212,6 +214,9 @@ void HostTensor::Set(double value, int64_t i, int64_t j, int64_t k) {
       break;
     case DType::kI32:
       to.as<int32_t>()[at] = static_cast<int32_t>(value);
+      break;
+    case DType::kI8:
+      to.as<int8_t>()[at] = static_cast<int8_t>(value);
       break;
   }
 }

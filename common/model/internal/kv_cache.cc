@@ -11,13 +11,29 @@ namespace sinklora::internal {
 using kernels::DType;
 using kernels::TensorView;
 
+namespace {
+
+DType DTypeOf(CacheStorage storage) {
+  switch (storage) {
+    case CacheStorage::kFloat32:
+      return DType::kF32;
+    case CacheStorage::kBfloat16:
+      return DType::kBF16;
+    case CacheStorage::kInt8:
+      return DType::kI8;
+  }
+  return DType::kF32;
+}
+
+}  // namespace
+
 KvCache::KvCache(kernels::Backend* backend, const LlamaConfig& config,
-                 DType dtype, const ResolvedCache& cache, int64_t max_tokens)
+                 const ResolvedCache& cache, int64_t max_tokens)
     : backend_(backend),
       num_heads_(config.num_heads),
       kv_heads_(config.num_kv_heads),
       head_dim_(config.head_dim),
-      dtype_(dtype),
+      dtype_(DTypeOf(cache.storage)),
       policy_(cache.policy),
       budget_(cache.policy == CachePolicyKind::kFull
                   ? max_tokens
@@ -36,16 +52,35 @@ absl::Status KvCache::Reserve(int64_t slots) {
   return absl::OkStatus();
 }
 
+std::vector<KvCache::Part> KvCache::Parts(Layer* layer) const {
+  const int64_t row_bytes = head_dim_ * kernels::SizeOf(dtype_);
+  std::vector<Part> out = {{&layer->k, row_bytes}, {&layer->v, row_bytes}};
+  if (dtype_ == DType::kI8) {
+    out.push_back({&layer->k_scale, kernels::SizeOf(DType::kF32)});
+    out.push_back({&layer->v_scale, kernels::SizeOf(DType::kF32)});
+  }
+  return out;
+}
+
 absl::Status KvCache::Allocate(Layer* layer, int64_t slots) {
-  bytes_ -= LayerBytes(*layer);
-  layer->k = DeviceTensor();  // before the new ones, so that the peak is the
-  layer->v = DeviceTensor();  // larger of both and not their sum
+  // Before the new ones, so that the peak is the larger of both and not their
+  // sum.
+  for (const Part& part : Parts(layer)) {
+    bytes_ -= part.tensor->size_bytes();
+    *part.tensor = DeviceTensor();
+  }
   for (DeviceTensor* t : {&layer->k, &layer->v}) {
     SL_ASSIGN_OR_RETURN(
         *t,
         DeviceTensor::Create(backend_, dtype_, {kv_heads_, slots, head_dim_}));
   }
-  bytes_ += LayerBytes(*layer);
+  if (dtype_ == DType::kI8) {
+    for (DeviceTensor* t : {&layer->k_scale, &layer->v_scale}) {
+      SL_ASSIGN_OR_RETURN(
+          *t, DeviceTensor::Create(backend_, DType::kF32, {kv_heads_, slots}));
+    }
+  }
+  for (const Part& part : Parts(layer)) bytes_ += part.tensor->size_bytes();
   peak_bytes_ = std::max(peak_bytes_, bytes_);
   SL_ASSIGN_OR_RETURN(
       layer->positions,
@@ -118,7 +153,8 @@ absl::Status KvCache::Write(int64_t layer_index,
 
 kernels::CacheView KvCache::view(int64_t layer_index) const {
   const Layer& layer = layers_[layer_index];
-  return {layer.k.view(), layer.v.view(), layer.positions.view(), layer.used};
+  return {layer.k.view(), layer.v.view(),       layer.positions.view(),
+          layer.used,     layer.k_scale.view(), layer.v_scale.view()};
 }
 
 CacheHead KvCache::Head(const Layer& layer, int64_t kv_head) const {

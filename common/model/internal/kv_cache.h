@@ -29,9 +29,9 @@ namespace sinklora::internal {
 class KvCache {
  public:
   // Keeps at most `cache.budget_tokens` (kFull: all) of at most `max_tokens`
-  // tokens. `dtype` is that of K and V.
+  // tokens.
   KvCache(kernels::Backend* backend, const LlamaConfig& config,
-          kernels::DType dtype, const ResolvedCache& cache, int64_t max_tokens);
+          const ResolvedCache& cache, int64_t max_tokens);
 
   // Slots a layer needs after prefill: one more than the budget, for the token
   // that is attended before eviction.
@@ -73,6 +73,7 @@ class KvCache {
  private:
   struct Layer {
     DeviceTensor k, v, positions, scores;
+    DeviceTensor k_scale, v_scale;  // with int8 storage
     // Host mirrors of positions and scores, [kv_heads * slots].
     std::vector<int32_t> host_positions;
     std::vector<float> host_scores;
@@ -90,9 +91,12 @@ class KvCache {
   absl::Status Compact(Layer* layer);
   absl::Status Resize(Layer* layer, int64_t slots);
   CacheHead Head(const Layer& layer, int64_t kv_head) const;
-  int64_t LayerBytes(const Layer& layer) const {
-    return layer.k.size_bytes() + layer.v.size_bytes();
-  }
+  // What holds keys and values: of every slot of every kv head, as many bytes.
+  struct Part {
+    DeviceTensor* tensor;
+    int64_t slot_bytes;
+  };
+  std::vector<Part> Parts(Layer* layer) const;
 
   kernels::Backend* const backend_;
   const int64_t num_heads_;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <vector>
 
 #include "common/base/status.h"
 #include "common/model/internal/kv_cache.h"
@@ -142,11 +143,11 @@ absl::Status KvCache::Compact(Layer* layer) {
       const DeviceTensor keep_tensor,
       DeviceTensor::Create(backend_, DType::kI32, {kv_heads_, budget_}));
   SL_RETURN_IF_ERROR(Upload(backend_, keep, keep_tensor.view()));
-  SL_RETURN_IF_KERNEL_ERROR(
-      backend_->CacheCompact({.cache = {layer->k.view(), layer->v.view(),
-                                        layer->positions.view(), layer->used},
-                              .scores = layer->scores.view(),
-                              .keep = keep_tensor.view()}));
+  SL_RETURN_IF_KERNEL_ERROR(backend_->CacheCompact(
+      {.cache = {layer->k.view(), layer->v.view(), layer->positions.view(),
+                 layer->used, layer->k_scale.view(), layer->v_scale.view()},
+       .scores = layer->scores.view(),
+       .keep = keep_tensor.view()}));
   layer->used = budget_;
   return absl::OkStatus();
 }
@@ -154,28 +155,30 @@ absl::Status KvCache::Compact(Layer* layer) {
 // Moves slots [0, used) into new buffers. They pass through the host, so that
 // the prompt's and the budget's buffers never exist at once.
 absl::Status KvCache::Resize(Layer* layer, int64_t slots) {
-  const int64_t head_bytes = layer->used * head_dim_ * kernels::SizeOf(dtype_);
-  const int64_t old_stride = slots_ * head_dim_ * kernels::SizeOf(dtype_);
-  const int64_t new_stride = slots * head_dim_ * kernels::SizeOf(dtype_);
-  std::string staged[2];
-  for (int side = 0; side < 2; ++side) {
-    const TensorView from = (side == 0 ? layer->k : layer->v).view();
-    staged[side].resize(static_cast<size_t>(kv_heads_ * head_bytes));
+  std::vector<std::string> staged;
+  for (const Part& part : Parts(layer)) {
+    const int64_t head_bytes = layer->used * part.slot_bytes;
+    std::string& held = staged.emplace_back();
+    held.resize(static_cast<size_t>(kv_heads_ * head_bytes));
     for (int64_t h = 0; h < kv_heads_; ++h) {
       SL_RETURN_IF_KERNEL_ERROR(backend_->CopyToHost(
-          static_cast<const char*>(from.data) + h * old_stride,
-          staged[side].data() + h * head_bytes, head_bytes));
+          static_cast<const char*>(part.tensor->view().data) +
+              h * slots_ * part.slot_bytes,
+          held.data() + h * head_bytes, head_bytes));
     }
   }
   const std::vector<int32_t> positions = std::move(layer->host_positions);
   const std::vector<float> scores = std::move(layer->host_scores);
   SL_RETURN_IF_ERROR(Allocate(layer, slots));
+  const std::vector<Part> parts = Parts(layer);
   for (int64_t h = 0; h < kv_heads_; ++h) {
-    for (int side = 0; side < 2; ++side) {
-      const TensorView to = (side == 0 ? layer->k : layer->v).view();
+    for (size_t i = 0; i < parts.size(); ++i) {
+      const int64_t head_bytes = layer->used * parts[i].slot_bytes;
       SL_RETURN_IF_KERNEL_ERROR(backend_->CopyToDevice(
-          staged[side].data() + h * head_bytes,
-          static_cast<char*>(to.data) + h * new_stride, head_bytes));
+          staged[i].data() + h * head_bytes,
+          static_cast<char*>(parts[i].tensor->view().data) +
+              h * slots * parts[i].slot_bytes,
+          head_bytes));
     }
     std::copy_n(positions.begin() + h * slots_, layer->used,
                 layer->host_positions.begin() + h * slots);

@@ -58,6 +58,11 @@ class ServedModelImpl : public ServedModel {
   int64_t context_tokens() const override { return context_tokens_; }
   double rope_factor() const override { return rope_factor_; }
   int64_t extra_bytes() const override { return extra_bytes_; }
+  CacheStorage own_cache_storage() const override {
+    return base_->weight_type() == WeightType::kBfloat16
+               ? CacheStorage::kBfloat16
+               : CacheStorage::kFloat32;
+  }
   absl::StatusOr<ScoreResult> Score(std::span<const int32_t> token_ids,
                                     int64_t score_from,
                                     const Cancellation* cancellation) override;

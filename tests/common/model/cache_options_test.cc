@@ -21,7 +21,8 @@ CacheOptions H2o(int64_t budget) {
 
 void ExpectSplit(const CacheOptions& options, int64_t budget, int64_t recent,
                  int64_t sinks, int64_t heavy) {
-  ASSERT_OK_AND_ASSIGN(const ResolvedCache r, Resolve(options, 1000, 4000));
+  ASSERT_OK_AND_ASSIGN(const ResolvedCache r,
+                       Resolve(options, 1000, 4000, CacheStorage::kFloat32));
   EXPECT_EQ(r.budget_tokens, budget);
   EXPECT_EQ(r.recent_tokens, recent);
   EXPECT_EQ(r.sink_tokens, sinks);
@@ -30,7 +31,7 @@ void ExpectSplit(const CacheOptions& options, int64_t budget, int64_t recent,
 }
 
 void ExpectRejected(const CacheOptions& options, const char* text) {
-  EXPECT_THAT(Resolve(options, 1000, 4000),
+  EXPECT_THAT(Resolve(options, 1000, 4000, CacheStorage::kFloat32),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(text)));
 }
 
@@ -107,6 +108,21 @@ TEST(ResolveCacheTest, WindowAndStreaming) {
   o.recent_tokens.reset();
   o.prompt_ratio = 0.5;
   ExpectRejected(o, "2 of budget_tokens");
+}
+
+TEST(CacheOptionsTest, StorageIsTheModelsUnlessAskedFor) {
+  CacheOptions options;
+  for (const CacheStorage own :
+       {CacheStorage::kFloat32, CacheStorage::kBfloat16}) {
+    ASSERT_OK_AND_ASSIGN(const ResolvedCache r, Resolve(options, 10, 40, own));
+    EXPECT_EQ(r.storage, own);
+  }
+  options.policy = CachePolicyKind::kH2o;
+  options.budget_tokens = 8;
+  options.storage = CacheStorage::kInt8;
+  ASSERT_OK_AND_ASSIGN(const ResolvedCache r,
+                       Resolve(options, 10, 40, CacheStorage::kFloat32));
+  EXPECT_EQ(r.storage, CacheStorage::kInt8);
 }
 
 }  // namespace

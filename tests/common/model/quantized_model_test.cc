@@ -200,6 +200,25 @@ TEST(QuantizedModelTest, RefusesWeightsThatAreNotFiniteByName) {
   EXPECT_EQ(backend->allocated_bytes(), 0);
 }
 
+TEST(QuantizedModelTest, TrainingRefusesWholeNumbersByName) {
+  TrainingOptions options = SmallTrainingOptions();
+  ASSERT_OK(Validate(options, SmallConfig(true)));
+  options.matrix_dtype = kernels::DType::kI8;
+  EXPECT_THAT(Validate(options, SmallConfig(true)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       ::testing::AllOf(HasSubstr("matrix_dtype"),
+                                        HasSubstr("f32 or bf16"))));
+}
+
+TEST(QuantizedModelTest, OnlyBf16WeightsMakeBf16CachesTheDefault) {
+  for (const WeightType type : {WeightType::kFloat32, WeightType::kBfloat16,
+                                WeightType::kInt8, WeightType::kInt4}) {
+    EXPECT_EQ(Serve(SmallConfig(true), 1, type).model->own_cache_storage(),
+              type == WeightType::kBfloat16 ? CacheStorage::kBfloat16
+                                            : CacheStorage::kFloat32);
+  }
+}
+
 TEST(WeightTypeTest, NamesGoBothWays) {
   for (const WeightType type : {WeightType::kFloat32, WeightType::kBfloat16,
                                 WeightType::kInt8, WeightType::kInt4}) {

@@ -44,6 +44,73 @@ TEST(SequenceTest, ChunksOfAnySizeGiveTheSameBits) {
   }
 }
 
+constexpr CacheStorage kStorages[] = {
+    CacheStorage::kFloat32, CacheStorage::kBfloat16, CacheStorage::kInt8};
+
+// Bytes of one token in one layer of SmallConfig: 2 kv heads of 8.
+int64_t TokenBytes(CacheStorage storage) {
+  switch (storage) {
+    case CacheStorage::kFloat32:
+      return 2 * 2 * 8 * 4;
+    case CacheStorage::kBfloat16:
+      return 2 * 2 * 8 * 2;
+    case CacheStorage::kInt8:
+      return 2 * 2 * (8 + 4);
+  }
+  return 0;
+}
+
+// Every storage keeps the rules of the cache: chunks, H2O's score invariant
+// (each step checks it), what is kept, and the accounting.
+TEST(SequenceTest, EveryStorageKeepsTheRules) {
+  const Served served = Serve(SmallConfig(true), 1);
+  for (const CacheStorage storage : kStorages) {
+    for (ResolvedCache cache : AllCaches()) {
+      cache.storage = storage;
+      const Trace whole = RunSequence(served, cache, Tokens(), 45, 45);
+      EXPECT_EQ(RunSequence(served, cache, Tokens(), 45, 7), whole);
+      const bool full = cache.policy == CachePolicyKind::kFull;
+      const int64_t slots = full ? 60 : cache.budget_tokens + 1;
+      EXPECT_EQ(whole.usage.resident_bytes, 2 * slots * TokenBytes(storage));
+      EXPECT_EQ(whole.usage.peak_resident_bytes,
+                2 * std::max<int64_t>(slots, 45) * TokenBytes(storage));
+    }
+    ResolvedCache budget = H2oCache(30, 0, 30);
+    budget.storage = storage;
+    ResolvedCache full = FullCache();
+    full.storage = storage;
+    EXPECT_EQ(RunSequence(served, budget, Tokens(), 40, 40).logits,
+              RunSequence(served, full, Tokens(), 40, 40).logits);
+  }
+}
+
+// Keys and values are off by 2^-9 (bf16) or half a step of their row (int8, at
+// most 1 / 254 of its largest) in each of two layers, and both enter the
+// result: four times that, of the largest logit.
+TEST(SequenceTest, EveryStorageStaysCloseToF32) {
+  const Served served = Serve(SmallConfig(true), 1);
+  const Trace want = RunSequence(served, FullCache(), Tokens(), 20, 20);
+  for (const auto& [storage, tolerance] :
+       {std::pair{CacheStorage::kBfloat16, 4 * 4 * 0x1p-9},
+        std::pair{CacheStorage::kInt8, 4 * 4 / 254.0}}) {
+    ResolvedCache cache = FullCache();
+    cache.storage = storage;
+    const Trace got = RunSequence(served, cache, Tokens(), 20, 20);
+    EXPECT_NE(got.logits, want.logits);
+    for (size_t step = 0; step < want.logits.size(); ++step) {
+      double largest = 0;
+      for (const float x : want.logits[step]) {
+        largest = std::max<double>(largest, std::abs(x));
+      }
+      for (size_t i = 0; i < want.logits[step].size(); ++i) {
+        ASSERT_NEAR(got.logits[step][i], want.logits[step][i],
+                    tolerance * largest)
+            << "step " << step;
+      }
+    }
+  }
+}
+
 TEST(SequenceTest, BudgetOfTheLengthIsTheFullCacheBitForBit) {
   const Served served = Serve(SmallConfig(true), 1);
   const Trace full = RunSequence(served, FullCache(), Tokens(), 40, 40);

@@ -22,14 +22,19 @@ constexpr double kLargestScore = 6.0;
 
 // One layer's cache on the host.
 struct Cache {
-  HostTensor k, v, positions, scores;
+  HostTensor k, v, positions, scores, k_scale, v_scale;
   int64_t used = 0;
 
   CacheView view() {
-    return {.k = k.view(),
-            .v = v.view(),
-            .positions = positions.view(),
-            .used = used};
+    CacheView out{.k = k.view(),
+                  .v = v.view(),
+                  .positions = positions.view(),
+                  .used = used};
+    if (out.k.dtype == DType::kI8) {
+      out.k_scale = k_scale.view();
+      out.v_scale = v_scale.view();
+    }
+    return out;
   }
 };
 
@@ -41,7 +46,9 @@ Cache EmptyCache(DType dtype, int64_t kv_heads, int64_t slots, int64_t head_dim,
           .v = HostTensor::NaNs(dtype, shape, padding),
           .positions = HostTensor::Ints(
               {kv_heads, slots}, std::vector<int32_t>(kv_heads * slots, -1)),
-          .scores = HostTensor::Zeros(DType::kF32, {kv_heads, slots})};
+          .scores = HostTensor::Zeros(DType::kF32, {kv_heads, slots}),
+          .k_scale = HostTensor::NaNs(DType::kF32, {kv_heads, slots}, padding),
+          .v_scale = HostTensor::NaNs(DType::kF32, {kv_heads, slots}, padding)};
 }
 
 HostTensor Range(int32_t begin, int64_t count) {
@@ -143,7 +150,9 @@ struct Shape {
 std::vector<Shape> Shapes() {
   return {{1, 1, 1, 8, DType::kF32, 0},    {3, 4, 2, 16, DType::kF32, 0},
           {63, 6, 2, 24, DType::kBF16, 3}, {64, 2, 2, 64, DType::kF32, 1},
-          {65, 4, 1, 40, DType::kBF16, 0}, {150, 8, 2, 8, DType::kF32, 0}};
+          {65, 4, 1, 40, DType::kBF16, 0}, {150, 8, 2, 8, DType::kF32, 0},
+          {1, 1, 1, 8, DType::kI8, 0},     {67, 6, 2, 24, DType::kI8, 3},
+          {131, 8, 1, 64, DType::kI8, 0},  {65, 2, 2, 40, DType::kI8, 1}};
 }
 
 class CacheWindowTest : public ::testing::TestWithParam<int64_t> {};
@@ -211,6 +220,8 @@ TEST_P(CacheTest, ChunksGiveTheBitsOfOneShot) {
   for (const auto& [dtype, window] :
        std::vector<std::pair<DType, int64_t>>{{DType::kF32, 0},
                                               {DType::kBF16, 0},
+                                              {DType::kI8, 0},
+                                              {DType::kI8, 9},
                                               {DType::kF32, 9},
                                               {DType::kF32, 70}}) {
     const int64_t tokens = 140;
@@ -295,8 +306,74 @@ TEST_P(CacheTest, WriteRoundsAndTouchesNothingElse) {
   }
 }
 
+// Every element within half a step of its row, rows on their own.
+TEST_P(CacheTest, CodedRowsAreWithinHalfAStep) {
+  Tokens x = MakeTokens(6, 2, 2, 24, 18);
+  for (int64_t d = 0; d < 24; ++d) {
+    x.k.Set(0, 1, 0, d);                   // all zeros
+    x.k.Set(d == 7 ? -1e30 : 1, 2, 0, d);  // an outlier
+    x.k.Set(d * 1e-44, 3, 0, d);           // below what codes can hold
+    x.k.Set(d % 2 == 0 ? 3.4e38 : -3.4e38, 4, 0, d);
+  }
+  x.k.Set(std::nan(""), 5, 0, 3);
+  x.v.Set(INFINITY, 5, 1, 0);
+  Cache cache = EmptyCache(DType::kI8, 2, 9, 24, 2);
+  Write(*backend_, x, 0, 6, cache,
+        [](int64_t h, int64_t t) { return h == 0 ? 8 - t : t + 1; });
+  EXPECT_TRUE(cache.k.GapsUntouched() && cache.v.GapsUntouched());
+  EXPECT_TRUE(cache.k_scale.GapsUntouched() && cache.v_scale.GapsUntouched());
+  for (int64_t t = 0; t < 6; ++t) {
+    for (int64_t h = 0; h < 2; ++h) {
+      const int64_t slot = h == 0 ? 8 - t : t + 1;
+      for (const bool key : {true, false}) {
+        const HostTensor& from = key ? x.k : x.v;
+        const HostTensor& codes = key ? cache.k : cache.v;
+        const double scale = (key ? cache.k_scale : cache.v_scale).Get(h, slot);
+        if (t == 5 && h == (key ? 0 : 1)) {
+          EXPECT_TRUE(std::isnan(scale)) << "a row that is not finite shows";
+          continue;
+        }
+        double top = 0;
+        for (int64_t d = 0; d < 24; ++d) {
+          top = std::max(top, std::abs(from.Get(t, h, d)));
+        }
+        EXPECT_NEAR(scale, top / 127, 1e-6 * top / 127 + 1e-44);
+        for (int64_t d = 0; d < 24; ++d) {
+          EXPECT_NEAR(codes.Get(h, slot, d) * scale, from.Get(t, h, d),
+                      top / 254 * (1 + 1e-5) + 1e-42);
+        }
+      }
+    }
+  }
+  EXPECT_TRUE(std::isnan(cache.k_scale.Get(0, 1)));  // not written
+}
+
+// A coded cache attends as an f32 cache does that holds what the codes mean.
+TEST_P(CacheTest, CodesAttendAsWhatTheyStandFor) {
+  const Tokens x = MakeTokens(90, 6, 2, 24, 19);
+  Cache coded = EmptyCache(DType::kI8, 2, 200, 24);
+  Cache plain = EmptyCache(DType::kF32, 2, 200, 24);
+  Write(*backend_, x, 0, 90, coded, Shuffled);
+  Write(*backend_, x, 0, 90, plain, Shuffled);
+  coded.used = plain.used = 125;
+  for (int64_t h = 0; h < 2; ++h) {
+    for (int64_t j = 0; j < 125; ++j) {
+      if (plain.positions.Get(h, j) < 0) continue;
+      for (int64_t d = 0; d < 24; ++d) {
+        plain.k.Set(coded.k.Get(h, j, d) * coded.k_scale.Get(h, j), h, j, d);
+        plain.v.Set(coded.v.Get(h, j, d) * coded.v_scale.Get(h, j), h, j, d);
+      }
+    }
+  }
+  const Tolerance tolerance = AttentionTolerance(24, kLargestScore);
+  const Attended got = Attend(*backend_, x, 0, 90, coded);
+  const Attended want = Attend(*backend_, x, 0, 90, plain);
+  EXPECT_TRUE(TensorNear(got.out.view(), want.out.view(), tolerance));
+  EXPECT_TRUE(TensorNear(got.lse.view(), want.lse.view(), tolerance));
+}
+
 TEST_P(CacheTest, CompactMovesEveryPartOfASlot) {
-  for (DType dtype : {DType::kF32, DType::kBF16}) {
+  for (DType dtype : {DType::kF32, DType::kBF16, DType::kI8}) {
     for (bool with_scores : {true, false}) {
       const Tokens x = MakeTokens(6, 2, 2, 8, 9);
       Cache cache = EmptyCache(dtype, 2, 7, 8);
@@ -315,6 +392,10 @@ TEST_P(CacheTest, CompactMovesEveryPartOfASlot) {
           for (int64_t d = 0; d < 8; ++d) {
             EXPECT_EQ(cache.k.Get(h, i, d), before.k.Get(h, from, d));
             EXPECT_EQ(cache.v.Get(h, i, d), before.v.Get(h, from, d));
+          }
+          if (dtype == DType::kI8) {
+            EXPECT_EQ(cache.k_scale.Get(h, i), before.k_scale.Get(h, from));
+            EXPECT_EQ(cache.v_scale.Get(h, i), before.v_scale.Get(h, from));
           }
           EXPECT_EQ(cache.positions.Get(h, i), before.positions.Get(h, from));
           EXPECT_EQ(cache.scores.Get(h, i),
@@ -373,6 +454,14 @@ TEST_P(CacheTest, RefusesBadParamsUntouched) {
   p.cache = cache.view();
   p.cache.v.dtype = DType::kBF16;
   EXPECT_TRUE(Refused(backend_->CacheAttention(p), {"cache.v.dtype"}));
+  p.cache = cache.view();
+  p.cache.k_scale = cache.k_scale.view();
+  EXPECT_TRUE(
+      Refused(backend_->CacheAttention(p), {"cache.k_scale", "i8 storage"}));
+  Cache coded = EmptyCache(DType::kI8, 1, 4, 8);
+  p.cache = coded.view();
+  p.cache.v_scale = TensorView();
+  EXPECT_TRUE(Refused(backend_->CacheAttention(p), {"cache.v_scale"}));
 
   for (const auto& keep :
        {std::vector<int32_t>{1, 1}, {2, 1}, {0, 4}, {-1, 2}}) {
@@ -403,25 +492,27 @@ TEST_P(CacheTest, RefusesQueriesWhoseWindowIsEmpty) {
 }
 
 TEST(CacheCpuTest, ThreadsDoNotChangeBits) {
-  const Tokens x = MakeTokens(200, 8, 4, 32, 13);
-  Cache filled = EmptyCache(DType::kBF16, 4, 300, 32);
-  Write(*Open("cpu"), x, 0, 200, filled, Shuffled);
-  filled.used = 270;
-  const auto run = [&](int threads, Cache& cache) {
-    cache = filled;
-    const auto backend = Open("cpu", threads);
-    const Attended r = Attend(*backend, x, 0, 200, cache);
-    AddColumnSums(*backend, x, 0, 200, r.lse, cache);
-    return r;
-  };
-  Cache one;
-  const Attended want = run(1, one);
-  for (int threads : {2, 3}) {
-    Cache many;
-    const Attended got = run(threads, many);
-    EXPECT_TRUE(BitEqual(got.out.view(), want.out.view()));
-    EXPECT_TRUE(BitEqual(got.lse.view(), want.lse.view()));
-    EXPECT_TRUE(BitEqual(many.scores.view(), one.scores.view()));
+  for (const DType dtype : {DType::kBF16, DType::kI8}) {
+    const Tokens x = MakeTokens(200, 8, 4, 32, 13);
+    Cache filled = EmptyCache(dtype, 4, 300, 32);
+    Write(*Open("cpu"), x, 0, 200, filled, Shuffled);
+    filled.used = 270;
+    const auto run = [&](int threads, Cache& cache) {
+      cache = filled;
+      const auto backend = Open("cpu", threads);
+      const Attended r = Attend(*backend, x, 0, 200, cache);
+      AddColumnSums(*backend, x, 0, 200, r.lse, cache);
+      return r;
+    };
+    Cache one;
+    const Attended want = run(1, one);
+    for (int threads : {2, 3}) {
+      Cache many;
+      const Attended got = run(threads, many);
+      EXPECT_TRUE(BitEqual(got.out.view(), want.out.view()));
+      EXPECT_TRUE(BitEqual(got.lse.view(), want.lse.view()));
+      EXPECT_TRUE(BitEqual(many.scores.view(), one.scores.view()));
+    }
   }
 }
 

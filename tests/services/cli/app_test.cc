@@ -408,7 +408,7 @@ TEST_F(AppTest, GenerateFillsTheRequestAndStreamsText) {
            "11",       "--stop",          "x",    "--stop",
            "y",        "--cache",         "h2o",  "--cache-prompt-ratio",
            "0.2",      "--recent-tokens", "3",    "--sink-tokens",
-           "1",        "--ignore-eos"});
+           "1",        "--cache-storage", "int8", "--ignore-eos"});
   EXPECT_EQ(ran.exit_code, 0) << ran.err;
   EXPECT_EQ(ran.out, "ok\n");
   EXPECT_THAT(ran.err, HasSubstr("prompt tokens"));
@@ -418,7 +418,8 @@ TEST_F(AppTest, GenerateFillsTheRequestAndStreamsText) {
     "text": "Once", "max_tokens": 5, "stop": ["x", "y"],
     "sampling": {"temperature": 0.5, "top_k": 3, "top_p": 0.9, "seed": "11"},
     "cache": {"policy": "CACHE_POLICY_H2O", "prompt_ratio": 0.2,
-      "recent_tokens": "3", "sink_tokens": "1"},
+      "recent_tokens": "3", "sink_tokens": "1",
+      "storage": "CACHE_STORAGE_INT8"},
     "ignore_eos": true})");
   EXPECT_EQ(Json::diff(expected, request).dump(2), "[]");
 }

@@ -225,6 +225,28 @@ TEST_F(InferenceServiceTest, RatiosResolveAgainstPromptAndContext) {
             std::llround(0.5 * answer.started.prompt_tokens()));
 }
 
+TEST_F(InferenceServiceTest, CacheStorageIsEchoedAndCounted) {
+  v1::GenerateRequest request = Request();
+  const Answer plain = Generate(request);
+  ASSERT_OK(plain.status);
+  EXPECT_EQ(plain.started.cache().storage(), v1::CACHE_STORAGE_FLOAT32);
+  request.mutable_cache()->set_storage(v1::CACHE_STORAGE_BFLOAT16);
+  const Answer bf16 = Generate(request);
+  ASSERT_OK(bf16.status);
+  EXPECT_EQ(bf16.started.cache().storage(), v1::CACHE_STORAGE_BFLOAT16);
+  EXPECT_EQ(2 * bf16.finished.usage().resident_bytes(),
+            plain.finished.usage().resident_bytes());
+  request.mutable_cache()->set_storage(v1::CACHE_STORAGE_INT8);
+  request.mutable_cache()->set_policy(v1::CACHE_POLICY_H2O);
+  request.mutable_cache()->set_prompt_ratio(0.5);
+  const Answer int8 = Generate(request);
+  ASSERT_OK(int8.status);
+  EXPECT_EQ(int8.started.cache().storage(), v1::CACHE_STORAGE_INT8);
+  EXPECT_EQ(int8.ids.size(), 16u);
+  EXPECT_LT(int8.finished.usage().peak_resident_bytes(),
+            0.5 * plain.finished.usage().peak_resident_bytes());
+}
+
 TEST_F(InferenceServiceTest, BadRequestsNameTheFieldAndTheLimit) {
   const auto refusal = [this](const v1::GenerateRequest& request) {
     const absl::Status status = Generate(request).status;
@@ -248,6 +270,9 @@ TEST_F(InferenceServiceTest, BadRequestsNameTheFieldAndTheLimit) {
   request = Request();
   request.mutable_cache()->set_policy(static_cast<v1::CachePolicy>(9));
   EXPECT_THAT(refusal(request), HasSubstr("cache.policy is 9"));
+  request = Request();
+  request.mutable_cache()->set_storage(static_cast<v1::CacheStorage>(7));
+  EXPECT_THAT(refusal(request), HasSubstr("cache.storage is 7"));
   request = Request();
   request.mutable_sampling()->set_top_p(0);
   EXPECT_THAT(refusal(request), HasSubstr("top_p"));
@@ -480,6 +505,10 @@ TEST_P(PackedInferenceServiceTest, TypeIsEchoedAndServesWithAdapters) {
   ASSERT_OK(first.status);
   EXPECT_EQ(first.ids.size(), 16u);
   EXPECT_EQ(Generate(request).ids, first.ids);
+  EXPECT_EQ(first.started.cache().storage(),
+            GetParam().first == WeightType::kBfloat16
+                ? v1::CACHE_STORAGE_BFLOAT16
+                : v1::CACHE_STORAGE_FLOAT32);
   request.mutable_target()->set_adapter("tuned");
   ASSERT_OK(Generate(request).status);
 }
