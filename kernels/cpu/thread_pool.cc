@@ -1,11 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/thread_pool.h"
 
+#include <sched.h>
+
 #include <utility>
 
-namespace sinklora::kernels::cpu {
+#include "hwy/cache_control.h"
 
-ThreadPool::ThreadPool(int num_threads) {
+namespace sinklora::kernels::cpu {
+namespace {
+
+// Some 50 to 100 microseconds of looking.
+constexpr int kSpins = 4000;
+
+// Cores this process may run on.
+int CoreCount() {
+  cpu_set_t cores;
+  if (sched_getaffinity(0, sizeof(cores), &cores) != 0) return 1;
+  return CPU_COUNT(&cores);
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int num_threads)
+    : spins_(num_threads <= CoreCount() ? kSpins : 0) {
   workers_.reserve(num_threads - 1);
   try {
     for (int thread = 1; thread < num_threads; ++thread) {
@@ -46,34 +64,71 @@ void ThreadPool::Run(int64_t count, const Task& task) {
     for (int64_t i = 0; i < count; ++i) task(i, 0);
     return;
   }
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    task_ = &task;
-    count_ = count;
-    next_.store(0);
-    busy_workers_ = static_cast<int>(workers_.size());
-    ++generation_;
+  // Nobody is in a run now, so these are ours to write.
+  task_ = &task;
+  count_ = count;
+  next_.store(0);
+  state_.store((state_.load() / kOneRun + 1) * kOneRun + kOpen);
+  if (sleeping_workers_.load() > 0) {
+    { std::lock_guard<std::mutex> lock(mutex_); }
+    work_ready_.notify_all();
   }
-  work_ready_.notify_all();
   Drain(task, count, 0);
-  std::unique_lock<std::mutex> lock(mutex_);
-  work_done_.wait(lock, [this] { return busy_workers_ == 0; });
+  state_.fetch_and(~kOpen);
+  AwaitWorkers();
+  std::lock_guard<std::mutex> lock(mutex_);
   if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+}
+
+void ThreadPool::AwaitWorkers() {
+  const auto done = [this] { return (state_.load() & kActiveMask) == 0; };
+  for (int i = 0; i < spins_; ++i) {
+    if (done()) return;
+    hwy::Pause();
+  }
+  std::unique_lock<std::mutex> lock(mutex_);
+  caller_sleeps_ = true;
+  work_done_.wait(lock, done);
+  caller_sleeps_ = false;
+}
+
+bool ThreadPool::AwaitRun(uint64_t seen) {
+  const auto due = [this, seen] {
+    return stopping_.load() || state_.load() / kOneRun != seen;
+  };
+  for (int i = 0; i < spins_; ++i) {
+    if (due()) return !stopping_.load();
+    hwy::Pause();
+  }
+  std::unique_lock<std::mutex> lock(mutex_);
+  ++sleeping_workers_;
+  work_ready_.wait(lock, due);
+  --sleeping_workers_;
+  return !stopping_.load();
+}
+
+bool ThreadPool::Join(uint64_t run) {
+  uint64_t state = state_.load();
+  while (state / kOneRun == run && (state & kOpen) != 0) {
+    if (state_.compare_exchange_weak(state, state + kOneActive)) return true;
+  }
+  return false;
+}
+
+void ThreadPool::Leave() {
+  const uint64_t before = state_.fetch_sub(kOneActive);
+  if ((before & kActiveMask) != kOneActive || !caller_sleeps_.load()) return;
+  { std::lock_guard<std::mutex> lock(mutex_); }
+  work_done_.notify_one();
 }
 
 void ThreadPool::WorkerLoop(int thread) {
   uint64_t seen = 0;
-  std::unique_lock<std::mutex> lock(mutex_);
-  while (true) {
-    work_ready_.wait(lock, [&] { return stopping_ || generation_ != seen; });
-    if (stopping_) return;
-    seen = generation_;
-    const Task& task = *task_;
-    const int64_t count = count_;
-    lock.unlock();
-    Drain(task, count, thread);
-    lock.lock();
-    if (--busy_workers_ == 0) work_done_.notify_one();
+  while (AwaitRun(seen)) {
+    seen = state_.load() / kOneRun;
+    if (!Join(seen)) continue;
+    Drain(*task_, count_, thread);
+    Leave();
   }
 }
 

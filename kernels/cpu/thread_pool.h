@@ -4,6 +4,11 @@
 // Which thread runs a task is therefore not fixed; determinism comes from tasks
 // that are cut by shape alone and write memory of their own.
 //
+// Ops follow each other within microseconds while a token is decoded, and
+// waking a sleeping thread takes some ten of them: a thread looks for the next
+// op for a moment before it sleeps, where there is a core for each. A thread
+// that comes too late for an op is not waited for.
+//
 // One caller at a time; not reentrant (a task must not call Run).
 //
 // SPDX-License-Identifier: Apache-2.0
@@ -39,23 +44,41 @@ class ThreadPool {
   void Run(int64_t count, const Task& task);
 
  private:
+  // state_: bit 0 says that workers may join the present run, the next 15 bits
+  // count those that have and are not done, the rest counts runs.
+  static constexpr uint64_t kOpen = 1;
+  static constexpr uint64_t kOneActive = 2;
+  static constexpr uint64_t kActiveMask = (uint64_t{1} << 16) - kOneActive;
+  static constexpr uint64_t kOneRun = uint64_t{1} << 16;
+
   void WorkerLoop(int thread);
   void StopWorkers();
   void Drain(const Task& task, int64_t count, int thread);
+  // Waits until state_ belongs to another run than `seen`; false when stopping.
+  bool AwaitRun(uint64_t seen);
+  // Whether the caller got into the present run, which is `run`.
+  bool Join(uint64_t run);
+  void Leave();
+  void AwaitWorkers();
 
   std::vector<std::thread> workers_;
+  int spins_ = 0;  // looks before a thread sleeps
   std::atomic<int64_t> next_{0};
+  std::atomic<uint64_t> state_{0};
+  // Of the present run; set before it opens, read by those who joined.
+  const Task* task_ = nullptr;
+  int64_t count_ = 0;
 
   std::mutex mutex_;
   std::condition_variable work_ready_;
   std::condition_variable work_done_;
-  // State below is protected by mutex_.
-  const Task* task_ = nullptr;
-  int64_t count_ = 0;
-  uint64_t generation_ = 0;
-  int busy_workers_ = 0;
-  bool stopping_ = false;
-  std::exception_ptr error_;
+  // Written under mutex_. A thread that changes what another may sleep for
+  // reads them afterwards: either it sees the sleeper, or the sleeper saw the
+  // change.
+  std::atomic<int> sleeping_workers_{0};
+  std::atomic<bool> caller_sleeps_{false};
+  std::atomic<bool> stopping_{false};
+  std::exception_ptr error_;  // protected by mutex_
 };
 
 // Cuts [0, n) into blocks of `block` items and runs body(begin, end, thread) on

@@ -35,6 +35,23 @@ TEST(ThreadPoolTest, WritesOfTasksAreSeenByTheCallerRunAfterRun) {
   }
 }
 
+// Short runs without pause, and runs after the workers have gone to sleep.
+TEST(ThreadPoolTest, RunsCloseTogetherAndFarApartAreComplete) {
+  for (const int threads : {2, 3, 7}) {
+    ThreadPool pool(threads);
+    std::vector<int> values(5, 0);
+    for (int round = 1; round <= 3000; ++round) {
+      pool.Run(5, [&](int64_t i, int) { values[i] += 1; });
+      for (const int value : values) ASSERT_EQ(value, round);
+      // Long enough for some workers to fall asleep, without a clock.
+      if (round % 300 == 0) {
+        volatile int waste = 0;
+        for (int i = 0; i < 1000000; ++i) waste = waste + 1;
+      }
+    }
+  }
+}
+
 TEST(ThreadPoolTest, RethrowsAndStaysUsable) {
   for (int threads : {1, 3}) {
     ThreadPool pool(threads);
