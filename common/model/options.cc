@@ -25,7 +25,6 @@ bool Between(double value, double low, double high) {
   return value >= low && value <= high;  // false for NaN
 }
 
-
 absl::Status Validate(const LoraOptions& lora) {
   static constexpr const char* kModules[] = {"q_proj",   "k_proj",    "v_proj",
                                              "o_proj",   "gate_proj", "up_proj",

@@ -11,10 +11,7 @@
 #include "common/model/internal/served_model_impl.h"
 
 namespace sinklora {
-namespace {
-
-
-}  // namespace
+namespace {}  // namespace
 
 absl::StatusOr<std::shared_ptr<ServedModel>> ServedModel::Create(
     std::shared_ptr<BaseWeights> weights, const PeftAdapter* adapter,

@@ -1,22 +1,9 @@
-// Intrinsics, because Debian's Highway has no bf16 dot product of the
-// processor's own.
-//
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/bf16_gemm.h"
 
-// GCC 12 takes the undefined operands inside of its own intrinsics for a
-// mistake.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-#include <immintrin.h>
-
 #include <algorithm>
 
-// For each function, not for the file: what it includes must stay runnable
-// everywhere.
-#define SINKLORA_BF16_TARGET \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
+#include "kernels/cpu/avx512.h"
 
 namespace sinklora::kernels::cpu {
 namespace {
@@ -28,7 +15,7 @@ constexpr uint32_t kBothHalves = 0xffffffff;
 constexpr uint32_t kOddHalf = 0xffff0000;
 constexpr uint32_t kEvenHalf = 0x0000ffff;
 
-SINKLORA_BF16_TARGET inline __m512bh AsBf16(__m512i bits) {
+SINKLORA_AVX512_BF16_TARGET inline __m512bh AsBf16(__m512i bits) {
   return reinterpret_cast<__m512bh>(bits);
 }
 
@@ -37,8 +24,8 @@ SINKLORA_BF16_TARGET inline __m512bh AsBf16(__m512i bits) {
 // `pairs` of the tile; `tail` says which lanes of the last vector there are,
 // `halves` which halves of b's pairs count when kMasked.
 template <int kRows, int kVectors, bool kMasked>
-SINKLORA_BF16_TARGET void Block(const Bf16GemmTile& t, int64_t pairs,
-                                uint32_t halves, __mmask16 tail) {
+SINKLORA_AVX512_BF16_TARGET void Block(const Bf16GemmTile& t, int64_t pairs,
+                                       uint32_t halves, __mmask16 tail) {
   __m512 sums[kRows][kVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
@@ -143,12 +130,13 @@ void AddPairs(Bf16GemmTile t, int64_t first, int64_t pairs, uint32_t halves,
   if (rows >= 1) Rows<1>(t, pairs, halves, cols);
 }
 
-SINKLORA_BF16_TARGET inline __m256i Demote(__m512 v) {
+SINKLORA_AVX512_BF16_TARGET inline __m256i Demote(__m512 v) {
   return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v));
 }
 
-SINKLORA_BF16_TARGET inline __m512i LoadHalf(const float* row, __m512 factor,
-                                             __mmask16 lanes) {
+SINKLORA_AVX512_BF16_TARGET inline __m512i LoadHalf(const float* row,
+                                                    __m512 factor,
+                                                    __mmask16 lanes) {
   if (row == nullptr) return _mm512_setzero_si512();
   const __m512 v = _mm512_maskz_loadu_ps(lanes, row);
   return _mm512_cvtepu16_epi32(Demote(_mm512_mul_ps(v, factor)));
@@ -177,8 +165,8 @@ void Bf16Gemm(const Bf16GemmTile& tile, int64_t begin, int64_t end,
   if (begin < end && end % 2 != 0) add(end / 2, 1, kEvenHalf);
 }
 
-SINKLORA_BF16_TARGET void ToBf16Row(const float* from, float factor, bf16_t* to,
-                                    int64_t n) {
+SINKLORA_AVX512_BF16_TARGET void ToBf16Row(const float* from, float factor,
+                                           bf16_t* to, int64_t n) {
   const __m512 f = _mm512_set1_ps(factor);
   for (int64_t i = 0; i < n; i += kLanes) {
     const __mmask16 lanes = LanesLeft(n - i);
@@ -187,9 +175,10 @@ SINKLORA_BF16_TARGET void ToBf16Row(const float* from, float factor, bf16_t* to,
   }
 }
 
-SINKLORA_BF16_TARGET void ToBf16Rows(const float* from, int64_t from_stride,
-                                     bf16_t* to, int64_t to_stride,
-                                     int64_t rows, int64_t n) {
+SINKLORA_AVX512_BF16_TARGET void ToBf16Rows(const float* from,
+                                            int64_t from_stride, bf16_t* to,
+                                            int64_t to_stride, int64_t rows,
+                                            int64_t n) {
   for (int64_t r = 0; r < rows; ++r, from += from_stride, to += to_stride) {
     for (int64_t i = 0; i < n; i += kLanes) {
       const __mmask16 lanes = LanesLeft(n - i);
@@ -199,8 +188,9 @@ SINKLORA_BF16_TARGET void ToBf16Rows(const float* from, int64_t from_stride,
   }
 }
 
-SINKLORA_BF16_TARGET void ToBf16Pairs(const float* even, const float* odd,
-                                      float factor, Bf16Pair* to, int64_t n) {
+SINKLORA_AVX512_BF16_TARGET void ToBf16Pairs(const float* even,
+                                             const float* odd, float factor,
+                                             Bf16Pair* to, int64_t n) {
   const __m512 f = _mm512_set1_ps(factor);
   for (int64_t i = 0; i < n; i += kLanes) {
     const __mmask16 lanes = LanesLeft(n - i);

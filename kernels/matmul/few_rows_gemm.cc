@@ -1,21 +1,9 @@
-// Intrinsics for the same reason as in bf16_gemm.cc.
-//
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/matmul/few_rows_gemm.h"
 
-// GCC 12 takes the undefined operands inside of its own intrinsics for a
-// mistake.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-#include <immintrin.h>
-
 #include <algorithm>
 
-// For each function, not for the file: what it includes must stay runnable
-// everywhere.
-#define SINKLORA_AVX512_TARGET \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
+#include "kernels/cpu/avx512.h"
 
 namespace sinklora::kernels::cpu {
 namespace {

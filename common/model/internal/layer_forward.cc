@@ -77,7 +77,8 @@ absl::Status ForwardMlp(const Graph& graph, const LayerWeights& w,
   kernels::Backend* backend = graph.backend;
   const auto linear = [&](const LinearWeights& weights, const TensorView& input,
                           const TensorView& output) {
-    return LinearForward(backend, weights, input, lora, graph.packed_products, output);
+    return LinearForward(backend, weights, input, lora, graph.packed_products,
+                         output);
   };
   SL_RETURN_IF_ERROR(linear(w.o, a.attention, a.middle));
   SL_RETURN_IF_KERNEL_ERROR(backend->Add({.x = x, .out = a.middle}));
