@@ -9,6 +9,7 @@
 #include "kernels/attention/attention_validate.h"
 #include "kernels/bias/bias_validate.h"
 #include "kernels/cache_attention/cache_attention_validate.h"
+#include "kernels/cache_decode/cache_decode_validate.h"
 #include "kernels/elementwise/elementwise_validate.h"
 #include "kernels/embedding/embedding_validate.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy_validate.h"

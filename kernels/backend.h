@@ -27,6 +27,7 @@
 #include "kernels/attention/attention.h"
 #include "kernels/bias/bias.h"
 #include "kernels/cache_attention/cache_attention.h"
+#include "kernels/cache_decode/cache_decode.h"
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
@@ -119,6 +120,7 @@ class Backend {
   virtual Status Cast(const CastParams& p) = 0;
   virtual Status CacheWrite(const CacheWriteParams& p) = 0;
   virtual Status CacheAttention(const CacheAttentionParams& p) = 0;
+  virtual Status CacheDecode(const CacheDecodeParams& p) = 0;
   virtual Status CacheColumnSums(const CacheColumnSumsParams& p) = 0;
   virtual Status CacheCompact(const CacheCompactParams& p) = 0;
 

@@ -20,6 +20,7 @@
 //
 #include "hwy/highway.h"
 #include "kernels/attention/attention_tile-inl.h"
+#include "kernels/cache_attention/visible_slots-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sinklora::kernels::cpu {
@@ -72,26 +73,6 @@ SlotTile<T> TileAt(const CacheView& cache, int64_t kv_head, int64_t first) {
     }
   }
   return tile;
-}
-
-// Positions that a query sees.
-struct Seen {
-  int32_t first, last;
-};
-HWY_INLINE Seen SeenFrom(int32_t position, int64_t window) {
-  const int64_t first = window == 0 ? 0 : position - window + 1;
-  return {static_cast<int32_t>(std::max<int64_t>(0, first)), position};
-}
-
-// Lanes of columns [c, c + lanes) with first <= position <= last.
-HWY_INLINE hn::Mask<F32Tag> VisibleSlots(const int32_t* positions, int64_t c,
-                                         Seen seen) {
-  const F32Tag d;
-  const hn::RebindToSigned<F32Tag> di;
-  const auto at = hn::LoadU(di, positions + c);
-  const auto valid = hn::Gt(at, hn::Set(di, seen.first - 1));
-  const auto beyond = hn::Gt(at, hn::Set(di, seen.last));
-  return hn::RebindMask(d, hn::AndNot(beyond, valid));
 }
 
 // Rows [first_row, first_row + rows) of one kv head: row = token * group + head

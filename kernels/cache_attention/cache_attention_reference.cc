@@ -4,27 +4,13 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/cache_attention/cache_reference.h"
 #include "kernels/cache_attention/int8_row.h"
 #include "kernels/reference/access.h"
 #include "kernels/reference/reference_ops.h"
 
 namespace sinklora::kernels::reference {
 namespace {
-
-bool Visible(const CacheView& cache, int64_t window, int64_t kv, int64_t slot,
-             int32_t position) {
-  const int32_t stored = LoadInt(cache.positions, kv, slot);
-  return stored >= 0 && stored <= position &&
-         (window == 0 || position - stored < window);
-}
-
-// Element of k or v.
-double Stored(const TensorView& x, const TensorView& scale, int64_t kv,
-              int64_t slot, int64_t d) {
-  if (x.dtype != DType::kI8) return Load(x, kv, slot, d);
-  return Load(scale, kv, slot) *
-         x.as<int8_t>()[kv * x.stride[0] + slot * x.stride[1] + d];
-}
 
 void StoreRow(const ConstTensorView& from, int64_t t, int64_t h, int64_t slot,
               const TensorView& to, const TensorView& scale) {
@@ -55,15 +41,6 @@ void MoveRow(const TensorView& x, const TensorView& scale, int64_t h,
   }
 }
 
-double Score(const ConstTensorView& q, const CacheView& cache, double scale,
-             int64_t t, int64_t h, int64_t kv, int64_t slot) {
-  double sum = 0.0;
-  for (int64_t d = 0; d < q.shape[2]; ++d) {
-    sum += Load(q, t, h, d) * Stored(cache.k, cache.k_scale, kv, slot, d);
-  }
-  return scale * sum;
-}
-
 void AttendRow(const CacheAttentionParams& p, int64_t t, int64_t h) {
   const int64_t kv = h * p.cache.k.shape[0] / p.q.shape[1];
   const int32_t position = LoadInt(p.position, t);
@@ -71,7 +48,7 @@ void AttendRow(const CacheAttentionParams& p, int64_t t, int64_t h) {
   double top = -std::numeric_limits<double>::infinity();
   for (int64_t j = 0; j < p.cache.used; ++j) {
     if (!Visible(p.cache, p.window, kv, j, position)) continue;
-    weight[j] = Score(p.q, p.cache, p.scale, t, h, kv, j);
+    weight[j] = p.scale * Dot(p.q, p.cache, t, h, kv, j);
     top = std::max(top, weight[j]);
   }
   double sum = 0.0;
@@ -123,7 +100,7 @@ void CacheColumnSums(const CacheColumnSumsParams& p) {
         if (!Visible(p.cache, p.window, kv, j, position)) continue;
         for (int64_t h = kv * group; h < (kv + 1) * group; ++h) {
           const double probability = std::exp(
-              Score(p.q, p.cache, p.scale, t, h, kv, j) - Load(p.lse, h, t));
+              p.scale * Dot(p.q, p.cache, t, h, kv, j) - Load(p.lse, h, t));
           Store(p.scores, Load(p.scores, kv, j) + probability, kv, j);
         }
       }

@@ -12,8 +12,6 @@
 
 namespace sinklora::kernels {
 
-namespace {
-
 void CheckCache(const CacheView& cache, Validator* check) {
   const Extent kv_heads{cache.k.shape[0], "kv heads of cache.k"};
   const Extent slots{cache.k.shape[1], "slots of cache.k"};
@@ -37,6 +35,8 @@ void CheckCache(const CacheView& cache, Validator* check) {
     }
   }
 }
+
+namespace {
 
 void CheckQueries(const ConstTensorView& q, const ConstTensorView& position,
                   const CacheView& cache, float scale, int64_t window,

@@ -8,8 +8,12 @@
 
 #include "kernels/cache_attention/cache_attention.h"
 #include "kernels/status.h"
+#include "kernels/validator.h"
 
 namespace sinklora::kernels {
+
+// The cache itself, for every op that takes one.
+void CheckCache(const CacheView& cache, Validator* check);
 
 Status Validate(const CacheWriteParams& p);
 Status Validate(const CacheAttentionParams& p);

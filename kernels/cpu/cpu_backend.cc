@@ -142,6 +142,10 @@ Status CpuBackend::CacheAttention(const CacheAttentionParams& p) {
   return Guarded(p, cpu::CacheAttention, *context_);
 }
 
+Status CpuBackend::CacheDecode(const CacheDecodeParams& p) {
+  return Guarded(p, cpu::CacheDecode, *context_);
+}
+
 Status CpuBackend::CacheColumnSums(const CacheColumnSumsParams& p) {
   return Guarded(p, cpu::CacheColumnSums, *context_);
 }

@@ -47,6 +47,7 @@ class CpuBackend final : public HostBackend {
   Status Cast(const CastParams& p) override;
   Status CacheWrite(const CacheWriteParams& p) override;
   Status CacheAttention(const CacheAttentionParams& p) override;
+  Status CacheDecode(const CacheDecodeParams& p) override;
   Status CacheColumnSums(const CacheColumnSumsParams& p) override;
   Status CacheCompact(const CacheCompactParams& p) override;
 

@@ -36,6 +36,7 @@ void Add(const AddParams& p, CpuContext& context);
 void Cast(const CastParams& p, CpuContext& context);
 void CacheWrite(const CacheWriteParams& p, CpuContext& context);
 void CacheAttention(const CacheAttentionParams& p, CpuContext& context);
+void CacheDecode(const CacheDecodeParams& p, CpuContext& context);
 void CacheColumnSums(const CacheColumnSumsParams& p, CpuContext& context);
 void CacheCompact(const CacheCompactParams& p, CpuContext& context);
 

@@ -119,6 +119,10 @@ Status ReferenceBackend::CacheAttention(const CacheAttentionParams& p) {
   return Checked(p, reference::CacheAttention);
 }
 
+Status ReferenceBackend::CacheDecode(const CacheDecodeParams& p) {
+  return Checked(p, reference::CacheDecode);
+}
+
 Status ReferenceBackend::CacheColumnSums(const CacheColumnSumsParams& p) {
   return Checked(p, reference::CacheColumnSums);
 }

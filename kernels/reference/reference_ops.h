@@ -34,6 +34,7 @@ void Add(const AddParams& p);
 void Cast(const CastParams& p);
 void CacheWrite(const CacheWriteParams& p);
 void CacheAttention(const CacheAttentionParams& p);
+void CacheDecode(const CacheDecodeParams& p);
 void CacheColumnSums(const CacheColumnSumsParams& p);
 void CacheCompact(const CacheCompactParams& p);
 

@@ -72,6 +72,41 @@ PreparedOp Attention(Backend* backend, const Shape& s) {
   return {work, [x, backend] { return x->Attend(backend, false); }};
 }
 
+// One token as a sequence decodes it; with scores as H2O does, victim included.
+// The positions are those of a full cache, which an evicted token would change,
+// so every token is protected: all of the search and none of the writing.
+PreparedOp Decode(Backend* backend, const Shape& s, bool scores) {
+  auto x = std::make_shared<Cache>(backend, s);
+  auto growth = std::make_shared<Tensor>(
+      Tensor::Zeros(backend, DType::kF32, {s.kv_heads}));
+  auto victims = std::make_shared<Tensor>(
+      Tensor::Ints(backend, {s.kv_heads}, [](int64_t) { return 0; }));
+  return {{x->k.bytes() + x->v.bytes(), Limit::kRead}, [=] {
+            kernels::CacheDecodeParams p{
+                .q = x->q.view(),
+                .position = static_cast<int32_t>(s.slots - 1),
+                .cache = x->view,
+                .scale = Cache::Scale(),
+                .out = x->out.view()};
+            p.q.rank = p.out.rank = 2;
+            p.q.shape = p.out.shape = {s.heads, kHeadDim, 1, 1};
+            p.q.stride = p.out.stride = {kHeadDim, 1, 1, 1};
+            if (scores) {
+              p.scores = x->scores.view();
+              p.growth = growth->view();
+              p.victims = victims->view();
+              p.recent_tokens = s.slots;
+            }
+            return backend->CacheDecode(p);
+          }};
+}
+PreparedOp DecodeAlone(Backend* backend, const Shape& s) {
+  return Decode(backend, s, false);
+}
+PreparedOp DecodeWithScores(Backend* backend, const Shape& s) {
+  return Decode(backend, s, true);
+}
+
 PreparedOp ColumnSums(Backend* backend, const Shape& s) {
   auto x = std::make_shared<Cache>(backend, s);
   const kernels::Status attended = x->Attend(backend, true);
@@ -135,6 +170,11 @@ void RegisterCache(const Suite& suite) {
              [=](Backend* backend) { return prepare(backend, s); });
   };
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const int64_t kv_heads : {32, 8, 4}) {
+      add("cache_decode", DecodeAlone, {1, 32, kv_heads, 16384, dtype});
+      add("cache_decode_scores", DecodeWithScores,
+          {1, 32, kv_heads, 16384, dtype});
+    }
     for (const int64_t kv_heads : {32, 4}) {
       add("cache_attention", Attention, {1, 32, kv_heads, 16384, dtype});
       add("cache_column_sums", ColumnSums, {1, 32, kv_heads, 16384, dtype});
