@@ -118,13 +118,29 @@ class Sequence {
   virtual CacheUsage usage() const = 0;
   // H2O: the share of all attention paid so far, over all layers and heads,
   // that went to tokens which are still held, in [0, 1]; below 1 once something
-  // was evicted. 1 for the other policies, which keep no scores. Costs a pass
-  // over the scores on the host.
-  virtual double retained_attention_ratio() const = 0;
+  // was evicted. 1 for the other policies, which keep no scores. Costs a copy
+  // of the scores to the host.
+  virtual absl::StatusOr<double> RetainedAttentionRatio() const = 0;
   // Kept positions of one layer and kv head, ascending, for tests and
   // diagnosis.
   virtual std::vector<int32_t> KeptPositions(int64_t layer,
                                              int64_t kv_head) const = 0;
+};
+
+// Decodes a token of several sequences in one step, reading the weights once
+// for all sequences of one target (dynamic NTK: and of one max_tokens). Each
+// gets the bits that Sequence::Decode gives it. Holds the step's activations,
+// so one is kept from step to step; it must not outlive the backend.
+class BatchDecoder {
+ public:
+  static std::unique_ptr<BatchDecoder> Create();
+  virtual ~BatchDecoder() = default;
+  // Feeds tokens[i] to sequences[i], of any targets on one backend; one status
+  // each, those of Sequence::Decode. One that fails leaves the others as they
+  // are, but for a failure of the device, which is every one's of the target.
+  // REQUIRES: as many tokens as sequences, no sequence twice.
+  virtual std::vector<absl::Status> Decode(std::span<Sequence* const> sequences,
+                                           std::span<const int32_t> tokens) = 0;
 };
 
 }  // namespace sinklora

@@ -56,10 +56,12 @@ SequenceImpl::SequenceImpl(std::shared_ptr<ServedModelImpl> model,
 
 SequenceImpl::Chunk SequenceImpl::Chunk::Take(const LlamaConfig& config,
                                               int64_t tokens,
+                                              int64_t logits_rows,
                                               int64_t max_lora_rank,
                                               Arena* arena) {
   Chunk out;
   out.ids = arena->Take(DType::kI32, {tokens});
+  out.positions = arena->Take(DType::kI32, {tokens});
   for (TensorView& x : out.residual) {
     x = arena->Take(DType::kF32, {tokens, config.hidden_size});
   }
@@ -67,9 +69,20 @@ SequenceImpl::Chunk SequenceImpl::Chunk::Take(const LlamaConfig& config,
   if (max_lora_rank > 0) {
     out.lora.down = arena->Take(DType::kF32, {tokens, max_lora_rank});
   }
-  out.final_input = arena->Take(DType::kF32, {1, config.hidden_size});
-  out.logits = arena->Take(DType::kF32, {1, config.vocab_size});
+  out.final_input = arena->Take(DType::kF32, {logits_rows, config.hidden_size});
+  out.logits = arena->Take(DType::kF32, {logits_rows, config.vocab_size});
   return out;
+}
+
+absl::StatusOr<SequenceImpl::Chunk> SequenceImpl::Chunk::Reserve(
+    const ServedModelImpl& model, int64_t tokens, int64_t logits_rows,
+    Arena* arena) {
+  const int64_t rank = model.weights().max_lora_rank;
+  Arena measuring;
+  Take(model.config(), tokens, logits_rows, rank, &measuring);
+  SL_RETURN_IF_ERROR(
+      arena->Reserve(model.base().backend(), measuring.used_bytes()));
+  return Take(model.config(), tokens, logits_rows, rank, arena);
 }
 
 absl::Status SequenceImpl::CheckTokens(std::span<const int32_t> tokens) const {
@@ -126,47 +139,35 @@ absl::Status SequenceImpl::PrefillChunks(std::span<const int32_t> tokens,
   return cache_.EndPrefill();
 }
 
-absl::Status SequenceImpl::Decode(int32_t token) {
-  if (!decoding_) {
-    return absl::FailedPreconditionError(
-        "prefill of the sequence has not "
-        "ended");
-  }
-  SL_RETURN_IF_ERROR(CheckTokens({&token, 1}));
-  return Settle(Run({&token, 1}, true));
-}
-
 absl::Status SequenceImpl::Run(std::span<const int32_t> tokens,
                                bool want_logits) {
   const LlamaConfig& config = model_->config();
-  const ModelWeights& w = model_->weights();
   kernels::Backend* backend = model_->base().backend();
   const auto count = static_cast<int64_t>(tokens.size());
-  Arena measuring;
-  Chunk::Take(config, count, w.max_lora_rank, &measuring);
-  SL_RETURN_IF_ERROR(arena_.Reserve(backend, measuring.used_bytes()));
-  Chunk chunk = Chunk::Take(config, count, w.max_lora_rank, &arena_);
+  SL_ASSIGN_OR_RETURN(Chunk chunk, Chunk::Reserve(*model_, count, 1, &arena_));
   if (!cache_.has_scores()) chunk.layer.lse = TensorView();
 
   SL_RETURN_IF_ERROR(cache_.NextChunk(position_, count));
   SL_RETURN_IF_ERROR(Upload(backend, tokens, chunk.ids));
-  SL_RETURN_IF_ERROR(
-      LookUpRows(backend, w.embedding, chunk.ids, chunk.residual[0]));
+  SL_RETURN_IF_ERROR(LookUpRows(backend, model_->weights().embedding, chunk.ids,
+                                chunk.residual[0]));
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    SL_RETURN_IF_ERROR(RunLayer(i, chunk, decoding_));
+    SL_RETURN_IF_ERROR(RunLayer(i, chunk));
   }
   position_ += count;
   if (!want_logits) return absl::OkStatus();
-  return Head(chunk.residual[config.num_layers % 2].Rows(count - 1, 1), chunk);
+  SL_ASSIGN_OR_RETURN(
+      logits_,
+      Head(*model_, chunk.residual[config.num_layers % 2].Rows(count - 1, 1),
+           chunk));
+  return absl::OkStatus();
 }
 
-absl::Status SequenceImpl::RunLayer(int64_t index, const Chunk& chunk,
-                                    bool decode) {
+absl::Status SequenceImpl::RunLayer(int64_t index, const Chunk& chunk) {
   // Many tokens at once are bound by multiplication, one by reading weights.
   // The choice follows the phase and never the number of tokens, so that
   // prompts have the same bits in chunks of any size.
-  const Graph graph =
-      model_->graph(*rope_, decode ? DType::kF32 : DType::kBF16);
+  const Graph graph = model_->graph(*rope_, DType::kBF16);
   const LayerWeights& w = model_->weights().layers[index];
   const LayerActivations& a = chunk.layer;
   const TensorView& x = chunk.residual[index % 2];
@@ -188,24 +189,24 @@ absl::Status SequenceImpl::RunLayer(int64_t index, const Chunk& chunk,
   if (cache_.has_scores()) {
     SL_RETURN_IF_ERROR(cache_.AddScores(index, q, a.lse, scale));
   }
-  if (decode) SL_RETURN_IF_ERROR(cache_.EvictOne(index));
   return ForwardMlp(graph, w, x, chunk.lora, a,
                     chunk.residual[(index + 1) % 2]);
 }
 
-absl::Status SequenceImpl::Head(const TensorView& hidden, const Chunk& chunk) {
-  const ModelWeights& w = model_->weights();
-  kernels::Backend* backend = model_->base().backend();
+absl::StatusOr<std::vector<float>> SequenceImpl::Head(
+    const ServedModelImpl& model, const TensorView& hidden,
+    const Chunk& chunk) {
+  const ModelWeights& w = model.weights();
+  kernels::Backend* backend = model.base().backend();
   SL_RETURN_IF_KERNEL_ERROR(backend->RmsNormForward(
       {.x = hidden,
        .weight = w.final_norm.weight,
-       .eps = static_cast<float>(model_->config().rms_norm_eps),
+       .eps = static_cast<float>(model.config().rms_norm_eps),
        .out = chunk.final_input,
        .inv_rms = TensorView()}));
   SL_RETURN_IF_ERROR(
       Multiply(backend, chunk.final_input, w.head, DType::kF32, chunk.logits));
-  SL_ASSIGN_OR_RETURN(logits_, Download(backend, chunk.logits));
-  return absl::OkStatus();
+  return Download(backend, chunk.logits);
 }
 
 }  // namespace internal

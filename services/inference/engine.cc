@@ -4,6 +4,7 @@
 #include <chrono>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "common/base/exceptions.h"
 #include "common/base/log.h"
@@ -77,6 +78,7 @@ Engine::Engine(const EngineLimits& limits,
                InferenceMetrics* metrics, Clock* clock)
     : limits_(limits),
       backend_(std::move(backend)),
+      decoder_(BatchDecoder::Create()),
       metrics_(metrics),
       clock_(clock),
       wake_(std::make_shared<WakeSignal>()) {}
@@ -281,28 +283,73 @@ bool Engine::AdmitWaiting() {
     task->Fail(absl::CancelledError("cancelled while waiting"));
   }
   const bool any = !gone.empty() || !admitted.empty();
-  for (auto& task : admitted) Advance(task.get(), &GenerationTask::Start);
+  for (auto& task : admitted) {
+    Advance(task.get(), [](GenerationTask* t) { t->Start(); });
+  }
   running_.splice(running_.end(), admitted);
   return any;
 }
 
-void Engine::Advance(GenerationTask* task, void (GenerationTask::*part)()) {
+template <typename Part>
+void Engine::Advance(GenerationTask* task, const Part& part) {
   const absl::Status status = RunGuarded("generation", [&] {
-    (task->*part)();
+    part(task);
     return absl::OkStatus();
   });
   if (!status.ok() && !task->done()) task->Fail(status);
 }
 
 bool Engine::StepRunning() {
+  std::vector<GenerationTask*> decoding;
   bool stepped = false;
-  for (auto it = running_.begin(); it != running_.end();) {
-    GenerationTask& task = **it;
-    if (!task.done() && (!task.Blocked() || task.Cancelled())) {
-      Advance(&task, &GenerationTask::Step);
+  for (const auto& task : running_) {
+    if (task->done()) continue;
+    if (task->Cancelled()) {
+      task->Fail(absl::CancelledError("the client went away"));
+    } else if (task->Blocked()) {
+      continue;
+    } else if (task->decoding()) {
+      decoding.push_back(task.get());
+    } else {
+      Advance(task.get(), [](GenerationTask* t) { t->Prefill(); });
       stepped = true;
     }
-    if (!task.done()) {
+  }
+  if (!decoding.empty()) {
+    DecodeTogether(decoding);
+    stepped = true;
+  }
+  return RemoveDone() || stepped;
+}
+
+void Engine::DecodeTogether(std::span<GenerationTask* const> tasks) {
+  std::vector<Sequence*> sequences;
+  std::vector<int32_t> tokens;
+  for (GenerationTask* task : tasks) {
+    sequences.push_back(task->sequence());
+    tokens.push_back(task->last_token());
+  }
+  const int64_t start_micros = clock_->MonotonicMicros();
+  std::vector<absl::Status> outcomes;
+  const absl::Status status = RunGuarded("decoding", [&] {
+    outcomes = decoder_->Decode(sequences, tokens);
+    return absl::OkStatus();
+  });
+  // What threw may have left any of them half-way.
+  if (!status.ok()) outcomes.assign(tasks.size(), status);
+  const double seconds =
+      static_cast<double>(clock_->MonotonicMicros() - start_micros) * 1e-6;
+  metrics_->decode_batch_sequences->Observe(static_cast<double>(tasks.size()));
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    Advance(tasks[i],
+            [&](GenerationTask* t) { t->FinishDecode(outcomes[i], seconds); });
+  }
+}
+
+bool Engine::RemoveDone() {
+  bool any = false;
+  for (auto it = running_.begin(); it != running_.end();) {
+    if (!(*it)->done()) {
       ++it;
       continue;
     }
@@ -312,9 +359,9 @@ bool Engine::StepRunning() {
       UpdateGauges();
     }
     it = running_.erase(it);  // tells the consumer
-    stepped = true;
+    any = true;
   }
-  return stepped;
+  return any;
 }
 
 void Engine::DropAll() {

@@ -2,11 +2,12 @@
 // runs on it, in turns.
 //
 // A turn does at most one queued task (a load, a score, the release of device
-// memory), then one step of every running generation: a chunk of its prompt or
-// one new token. A generation whose consumer is slow is left out until it
-// catches up; one that was cancelled ends at its next turn. An error, or an
-// exception (no memory on the host), ends the generation or task it belongs to
-// and nothing else.
+// memory), then one step of every running generation: a chunk of its prompt,
+// or one new token, which is decoded for all of one target at once so that
+// their weights are read once. A generation whose consumer is slow is left out
+// until it catches up; one that was cancelled ends at its next turn. An error,
+// or an exception (no memory on the host), ends the generation or task it
+// belongs to and nothing else.
 //
 // Thread-safety: all methods from any thread but the engine's own, unless said
 // otherwise. The engine must outlive the targets made with its backend: their
@@ -20,12 +21,14 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <span>
 #include <thread>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
 #include "common/base/mutex.h"
+#include "common/model/inference_model.h"
 #include "kernels/backend.h"
 #include "services/inference/generation.h"
 #include "services/inference/generation_task.h"
@@ -92,14 +95,20 @@ class Engine {
   bool RunOneTask();
   bool AdmitWaiting();
   bool StepRunning();
+  // One new token for each of `tasks`.
+  void DecodeTogether(std::span<GenerationTask* const> tasks);
   // Calls a part of `task`, which fails when that throws.
-  static void Advance(GenerationTask* task, void (GenerationTask::*part)());
+  template <typename Part>
+  static void Advance(GenerationTask* task, const Part& part);
+  // Ends the tasks that are done; whether there were any.
+  bool RemoveDone();
   void DropAll();
   bool stopping() const;
   void UpdateGauges() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const EngineLimits limits_;
   const std::unique_ptr<kernels::Backend> backend_;
+  const std::unique_ptr<BatchDecoder> decoder_;  // engine thread only
   InferenceMetrics* const metrics_;
   Clock* const clock_;
   const std::shared_ptr<WakeSignal> wake_;

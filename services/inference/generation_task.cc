@@ -46,13 +46,9 @@ void GenerationTask::Start() {
   metrics_->policy(request_.cache.policy).generations->Increment();
 }
 
-void GenerationTask::Step() {
-  if (Cancelled()) {
-    return Fail(absl::CancelledError("the client went away"));
-  }
-  const absl::Status status =
-      prefilled_tokens_ < usage_.prompt_tokens ? PrefillChunk() : DecodeToken();
-  if (!status.ok()) return Fail(status);
+void GenerationTask::Prefill() {
+  const absl::Status status = PrefillChunk();
+  if (!status.ok()) Fail(status);
 }
 
 absl::Status GenerationTask::PrefillChunk() {
@@ -69,12 +65,12 @@ absl::Status GenerationTask::PrefillChunk() {
   return last ? EmitToken() : absl::OkStatus();
 }
 
-absl::Status GenerationTask::DecodeToken() {
-  const int64_t start_micros = clock_->MonotonicMicros();
-  SL_RETURN_IF_ERROR(sequence_->Decode(last_token_));
-  usage_.decode_seconds += SecondsSince(start_micros);
+void GenerationTask::FinishDecode(const absl::Status& status, double seconds) {
+  if (!status.ok()) return Fail(status);
+  usage_.decode_seconds += seconds;
   UpdateCacheMetrics();
-  return EmitToken();
+  const absl::Status emitted = EmitToken();
+  if (!emitted.ok()) Fail(emitted);
 }
 
 absl::Status GenerationTask::EmitToken() {
@@ -149,8 +145,9 @@ void GenerationTask::ReleaseSequence() {
   }
   if (usage_.cache.evicted_tokens > 0 &&
       request_.cache.policy == CachePolicyKind::kH2o) {
-    metrics_->kv_retained_attention_mass_ratio->Observe(
-        sequence_->retained_attention_ratio());
+    // A sequence that failed may have no scores to read.
+    const absl::StatusOr<double> ratio = sequence_->RetainedAttentionRatio();
+    if (ratio.ok()) metrics_->kv_retained_attention_mass_ratio->Observe(*ratio);
   }
   sequence_.reset();
 }

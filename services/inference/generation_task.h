@@ -42,15 +42,21 @@ class GenerationTask {
 
   // Makes the sequence. Once, before the first step.
   void Start();
-  // One chunk of the prompt or one new token. An error, a cancellation or the
-  // end of the text ends the task and frees its cache.
-  void Step();
+  // The next chunk of the prompt. An error, a cancellation or the end of the
+  // text ends the task and frees its cache, here and in FinishDecode.
+  void Prefill();
+  // Whether the prompt is read, so that the next step is a token to decode:
+  // last_token() by sequence(), then FinishDecode with what came of it and how
+  // long the step took, for all that were decoded together.
+  bool decoding() const { return prefilled_tokens_ == usage_.prompt_tokens; }
+  Sequence* sequence() const { return sequence_.get(); }
+  int32_t last_token() const { return last_token_; }
+  void FinishDecode(const absl::Status& status, double seconds);
   // Ends the task with an error.
   void Fail(const absl::Status& status);
 
  private:
   absl::Status PrefillChunk();
-  absl::Status DecodeToken();
   // Samples from the sequence's logits and hands the text out.
   absl::Status EmitToken();
   void ObserveToken();

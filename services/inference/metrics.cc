@@ -44,6 +44,13 @@ const std::vector<double>& RatioBuckets() {
   return *buckets;
 }
 
+// Sequences decoded together.
+const std::vector<double>& BatchBuckets() {
+  static const auto* const buckets =
+      new std::vector<double>{1, 2, 4, 8, 16, 32, 64};
+  return *buckets;
+}
+
 }  // namespace
 
 std::string_view PolicyLabel(CachePolicyKind policy) {
@@ -101,6 +108,10 @@ InferenceMetrics::InferenceMetrics(MetricsRegistry* registry) {
   queue_duration_seconds = registry->GetHistogram(
       "sinklora_inference_queue_duration_seconds",
       "Seconds a request waited for the engine.", LatencyBuckets());
+  decode_batch_sequences = registry->GetHistogram(
+      "sinklora_inference_decode_batch_sequences",
+      "Generations that one step of decoding brought a token each.",
+      BatchBuckets());
   kv_resident_ratio = registry->GetHistogram(
       "sinklora_inference_kv_resident_ratio",
       "Share of a generation's tokens that was resident at its end.",

@@ -55,6 +55,7 @@ class InferenceMetrics {
   Histogram* time_to_first_token_seconds = nullptr;
   Histogram* inter_token_latency_seconds = nullptr;
   Histogram* queue_duration_seconds = nullptr;
+  Histogram* decode_batch_sequences = nullptr;
   Histogram* kv_resident_ratio = nullptr;
   Histogram* kv_retained_attention_mass_ratio = nullptr;
   Gauge* requests_running = nullptr;

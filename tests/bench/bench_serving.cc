@@ -116,12 +116,17 @@ absl::StatusOr<Contender> Fill(const std::string& name,
   return out;
 }
 
-// As the engine: one token of every sequence in turn.
-absl::Status DecodeRound(int64_t tokens, Contender* contender) {
+// As the engine: one token of every sequence at once.
+absl::Status DecodeRound(int64_t tokens, BatchDecoder* decoder,
+                         Contender* contender) {
+  std::vector<Sequence*> batch;
+  for (const SequencePtr& s : contender->sequences) batch.push_back(s.get());
   const Stopwatch stopwatch;
   for (int64_t i = 0; i < tokens; ++i) {
-    for (const SequencePtr& sequence : contender->sequences) {
-      SL_RETURN_IF_ERROR(sequence->Decode(static_cast<int32_t>(i % 7 + 1)));
+    const std::vector<int32_t> next(batch.size(),
+                                    static_cast<int32_t>(i % 7 + 1));
+    for (const absl::Status& status : decoder->Decode(batch, next)) {
+      SL_RETURN_IF_ERROR(status);
     }
   }
   contender->round_rates.push_back(
@@ -221,6 +226,7 @@ absl::StatusOr<Report> BenchDecode(const Machine& machine, BenchModel* model,
   SL_ASSIGN_OR_RETURN(const auto served, Serve(machine, model, o.weight_type,
                                                o.prompt + o.tokens + 1));
   ResetPeakResident();
+  const auto decoder = BatchDecoder::Create();
   std::vector<Contender> contenders;
   for (const std::string& name : o.caches) {
     SL_ASSIGN_OR_RETURN(Contender contender, Fill(name, served, o));
@@ -231,7 +237,8 @@ absl::StatusOr<Report> BenchDecode(const Machine& machine, BenchModel* model,
   std::vector<Sample> limits = machine.limits->Measure(Limit::kRead);
   for (int64_t round = 0; round < o.rounds; ++round) {
     for (Contender& contender : contenders) {
-      SL_RETURN_IF_ERROR(DecodeRound(o.tokens / o.rounds, &contender));
+      SL_RETURN_IF_ERROR(
+          DecodeRound(o.tokens / o.rounds, decoder.get(), &contender));
     }
     for (const Sample& s : machine.limits->Measure(Limit::kRead)) {
       limits.push_back(s);

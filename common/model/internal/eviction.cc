@@ -37,20 +37,6 @@ double ScoreTolerance(double grown, double sum_after) {
   return kRelative * grown + kHalfUlp * grown * sum_after;
 }
 
-int64_t ChooseVictim(const EvictionRule& rule, const CacheHead& head,
-                     int64_t latest) {
-  int64_t victim = -1;
-  for (size_t j = 0; j < head.positions.size(); ++j) {
-    const int32_t position = head.positions[j];
-    if (position < 0 || IsProtected(rule, position, latest)) continue;
-    if (victim < 0 || GoesBefore(rule, head, latest, static_cast<int32_t>(j),
-                                 static_cast<int32_t>(victim))) {
-      victim = static_cast<int64_t>(j);
-    }
-  }
-  return victim;
-}
-
 std::vector<int32_t> ChooseKept(const EvictionRule& rule, const CacheHead& head,
                                 int64_t latest, int64_t budget) {
   std::vector<int32_t> kept, candidates;

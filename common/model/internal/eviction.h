@@ -35,13 +35,9 @@ struct CacheHead {
 // more than 1e-3 of one query.
 double ScoreTolerance(double grown, double sum_after);
 
-// The slot to evict when `latest` is the newest position; -1 when every token
-// is protected.
-int64_t ChooseVictim(const EvictionRule& rule, const CacheHead& head,
-                     int64_t latest);
-
-// The `budget` slots that remain after evicting one victim after the other,
-// ascending. Fewer when the cache holds fewer.
+// The `budget` slots that remain of a prompt whose newest position is `latest`
+// after evicting one victim after the other, ascending. Fewer when the cache
+// holds fewer. (A decoded token's victim: kernels/cache_decode.)
 std::vector<int32_t> ChooseKept(const EvictionRule& rule, const CacheHead& head,
                                 int64_t latest, int64_t budget);
 

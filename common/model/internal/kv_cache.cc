@@ -187,12 +187,15 @@ std::vector<int32_t> KvCache::KeptPositions(int64_t layer,
   return out;
 }
 
-std::vector<float> KvCache::KeptScores(int64_t layer, int64_t kv_head) const {
+absl::StatusOr<std::vector<float>> KvCache::KeptScores(int64_t layer,
+                                                       int64_t kv_head) const {
+  SL_ASSIGN_OR_RETURN(const std::vector<float> scores,
+                      Download(backend_, layers_[layer].scores.view()));
   const CacheHead head = Head(layers_[layer], kv_head);
   std::vector<std::pair<int32_t, float>> kept;
-  for (size_t j = 0; j < head.scores.size(); ++j) {
+  for (size_t j = 0; j < head.positions.size(); ++j) {
     if (head.positions[j] >= 0) {
-      kept.emplace_back(head.positions[j], head.scores[j]);
+      kept.emplace_back(head.positions[j], scores[kv_head * slots_ + j]);
     }
   }
   std::sort(kept.begin(), kept.end());

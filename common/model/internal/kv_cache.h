@@ -4,7 +4,7 @@
 // Life: Reserve() -> per chunk of the prompt {NextChunk(), per layer Write()
 // and, for H2O, AddScores()} -> EndPrefill(), which evicts down to the budget
 // and moves what is left into buffers of that size -> per decoded token
-// {NextChunk(1), per layer Write(), AddScores(), EvictOne()}. A decoded token
+// {NextChunk(1), per layer Write() and Decode(), EndStep()}. A decoded token
 // takes the slot that the last eviction freed, so nothing moves while decoding.
 //
 // Not thread-safe. Must not outlive its backend.
@@ -56,36 +56,46 @@ class KvCache {
   // when not, or when a score is not finite.
   absl::Status AddScores(int64_t layer, const kernels::ConstTensorView& q,
                          const kernels::ConstTensorView& lse, float scale);
-  // Decode: evicts one token per kv head of `layer` when it is over budget.
-  absl::Status EvictOne(int64_t layer);
+  // The announced token attends: q, out [heads, head_dim] f32. Adds to the
+  // scores and, when the layer is over budget, evicts one token per kv head.
+  absl::Status Decode(int64_t layer, const kernels::ConstTensorView& q,
+                      float scale, const kernels::TensorView& out);
+  // After the last layer: learns what was evicted and checks the scores as
+  // AddScores does.
+  absl::Status EndStep();
   // Evicts every layer down to the budget, then shrinks the buffers to
   // steady_slots().
   absl::Status EndPrefill();
 
   CacheUsage usage() const;
   // See Sequence::retained_attention_ratio.
-  double RetainedAttentionRatio() const;
+  absl::StatusOr<double> RetainedAttentionRatio() const;
   std::vector<int32_t> KeptPositions(int64_t layer, int64_t kv_head) const;
   // H2O scores of the kept positions, in the order of KeptPositions. For tests
   // and diagnosis.
-  std::vector<float> KeptScores(int64_t layer, int64_t kv_head) const;
+  absl::StatusOr<std::vector<float>> KeptScores(int64_t layer,
+                                                int64_t kv_head) const;
 
  private:
   struct Layer {
     DeviceTensor k, v, positions, scores;
     DeviceTensor k_scale, v_scale;  // with int8 storage
-    // Host mirrors of positions and scores, [kv_heads * slots].
+    // Host mirrors of positions and, while the prompt is read, of scores,
+    // [kv_heads * slots].
     std::vector<int32_t> host_positions;
     std::vector<float> host_scores;
     EvictionRule rule;
     int64_t used = 0;  // slots [0, used) were written
     std::vector<int32_t>
-        free_slots;  // one a kv head after an eviction, else empty
+        free_slots;       // one a kv head after an eviction, else empty
+    bool evicts = false;  // in this step
     std::vector<int32_t>
         chunk_slots;  // of the chunk being written, [kv_heads, tokens]
   };
 
   absl::Status Allocate(Layer* layer, int64_t slots);
+  absl::Status TakeVictims(const std::vector<int32_t>& victims);
+  absl::Status CheckGrowth(const std::vector<float>& growth) const;
   absl::Status UploadMirrors(const Layer& layer);
   void AssignSlots(Layer* layer) const;
   absl::Status Compact(Layer* layer);
@@ -111,6 +121,8 @@ class KvCache {
 
   DeviceTensor chunk_;  // positions of the chunk, then its slots
   kernels::TensorView chunk_view_;
+  // Of a decoded token, [layers, kv_heads]: what Decode() found.
+  DeviceTensor growth_, victims_;
   int64_t chunk_position_ = 0;
   int64_t chunk_tokens_ = 0;
 

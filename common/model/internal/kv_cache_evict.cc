@@ -72,39 +72,92 @@ absl::Status KvCache::AddScores(int64_t layer_index,
   return absl::OkStatus();
 }
 
-double KvCache::RetainedAttentionRatio() const {
+absl::StatusOr<double> KvCache::RetainedAttentionRatio() const {
   if (!has_scores() || seen_tokens_ == 0) return 1;
   double retained = 0;
   for (const Layer& layer : layers_) {
-    for (int64_t h = 0; h < kv_heads_; ++h)
-      retained += Sum(Head(layer, h).scores);
+    // Slots that hold nothing have score 0.
+    SL_ASSIGN_OR_RETURN(const std::vector<float> scores,
+                        Download(backend_, layer.scores.view()));
+    retained += Sum(scores);
   }
-  // Every query of every head pays 1 in all (AddScores checks it).
+  // Every query of every head pays 1 in all (the growth of each is checked).
   const auto paid = static_cast<double>(static_cast<int64_t>(layers_.size()) *
                                         num_heads_ * seen_tokens_);
   return std::min(1.0, retained / paid);
 }
 
-absl::Status KvCache::EvictOne(int64_t layer_index) {
+absl::Status KvCache::Decode(int64_t layer_index,
+                             const kernels::ConstTensorView& q, float scale,
+                             const TensorView& out) {
   Layer& layer = layers_[layer_index];
-  if (layer.used <= budget_) return absl::OkStatus();
-  const int64_t latest = chunk_position_ + chunk_tokens_ - 1;
-  for (int64_t h = 0; h < kv_heads_; ++h) {
-    const int64_t victim = ChooseVictim(layer.rule, Head(layer, h), latest);
-    if (victim < 0) {
-      return absl::InternalError(fmt::format(
-          "layer {} kv head {}: every one of {} tokens is protected",
-          layer_index, h, layer.used));
+  layer.evicts = layer.used > budget_;
+  kernels::CacheDecodeParams p{
+      .q = q,
+      .position = static_cast<int32_t>(chunk_position_),
+      .cache = view(layer_index),
+      .scale = scale,
+      .window = layer.rule.window,
+      .out = out,
+      .sink_tokens = layer.rule.sink_tokens,
+      .recent_tokens = layer.rule.recent_tokens};
+  const auto of_layer = [&](const DeviceTensor& t) {
+    return TensorView(Element(t.view(), layer_index * kv_heads_),
+                      t.view().dtype, {kv_heads_});
+  };
+  if (has_scores()) {
+    p.scores = layer.scores.view();
+    p.growth = of_layer(growth_);
+  }
+  if (layer.evicts) p.victims = of_layer(victims_);
+  return ToAbsl(backend_->CacheDecode(p));
+}
+
+absl::Status KvCache::EndStep() {
+  if (has_scores()) {
+    SL_ASSIGN_OR_RETURN(const std::vector<float> growth,
+                        Download(backend_, growth_.view()));
+    SL_RETURN_IF_ERROR(CheckGrowth(growth));
+  }
+  const auto evicts = [](const Layer& layer) { return layer.evicts; };
+  if (std::none_of(layers_.begin(), layers_.end(), evicts)) {
+    return absl::OkStatus();
+  }
+  std::vector<int32_t> victims(layers_.size() * kv_heads_);
+  SL_RETURN_IF_KERNEL_ERROR(
+      backend_->CopyToHost(victims_.view().data, victims.data(),
+                           static_cast<int64_t>(victims.size()) * 4));
+  return TakeVictims(victims);
+}
+
+absl::Status KvCache::CheckGrowth(const std::vector<float>& growth) const {
+  const auto group = static_cast<double>(num_heads_ / kv_heads_);
+  // No score can hold more than what all queries paid.
+  const double tolerance =
+      ScoreTolerance(group, group * static_cast<double>(seen_tokens_));
+  for (int64_t i = 0; i < static_cast<int64_t>(growth.size()); ++i) {
+    // Negated, so that NaN fails.
+    if (!(std::abs(growth[i] - group) <= tolerance)) {
+      return InvariantError(i / kv_heads_, i % kv_heads_, growth[i], group);
     }
-    const int64_t at = h * slots_ + victim;
-    layer.free_slots.push_back(static_cast<int32_t>(victim));
-    layer.host_positions[at] = -1;
-    SL_RETURN_IF_KERNEL_ERROR(backend_->CopyToDevice(
-        &layer.host_positions[at], Element(layer.positions.view(), at), 4));
-    if (!has_scores()) continue;
-    layer.host_scores[at] = 0;  // an evicted score is forgotten
-    SL_RETURN_IF_KERNEL_ERROR(backend_->CopyToDevice(
-        &layer.host_scores[at], Element(layer.scores.view(), at), 4));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status KvCache::TakeVictims(const std::vector<int32_t>& victims) {
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    Layer& layer = layers_[l];
+    if (!layer.evicts) continue;
+    const auto first = victims.begin() + static_cast<int64_t>(l) * kv_heads_;
+    layer.free_slots.assign(first, first + kv_heads_);
+    for (int64_t h = 0; h < kv_heads_; ++h) {
+      if (layer.free_slots[h] < 0) {
+        return absl::InternalError(fmt::format(
+            "layer {} kv head {}: every one of {} tokens is protected", l, h,
+            layer.used));
+      }
+      layer.host_positions[h * slots_ + layer.free_slots[h]] = -1;
+    }
   }
   return absl::OkStatus();
 }
@@ -113,6 +166,11 @@ absl::Status KvCache::EndPrefill() {
   for (Layer& layer : layers_) {
     if (layer.used > budget_) SL_RETURN_IF_ERROR(Compact(&layer));
   }
+  const auto layers = static_cast<int64_t>(layers_.size());
+  SL_ASSIGN_OR_RETURN(growth_, DeviceTensor::Create(backend_, DType::kF32,
+                                                    {layers, kv_heads_}));
+  SL_ASSIGN_OR_RETURN(victims_, DeviceTensor::Create(backend_, DType::kI32,
+                                                     {layers, kv_heads_}));
   if (slots_ == steady_slots_) return absl::OkStatus();
   for (Layer& layer : layers_) {
     SL_RETURN_IF_ERROR(Resize(&layer, steady_slots_));

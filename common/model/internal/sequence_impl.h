@@ -28,7 +28,7 @@ class SequenceImpl : public Sequence {
   std::span<const float> logits() const override { return logits_; }
   int64_t position() const override { return position_; }
   CacheUsage usage() const override { return cache_.usage(); }
-  double retained_attention_ratio() const override {
+  absl::StatusOr<double> RetainedAttentionRatio() const override {
     return cache_.RetainedAttentionRatio();
   }
   std::vector<int32_t> KeptPositions(int64_t layer,
@@ -36,6 +36,20 @@ class SequenceImpl : public Sequence {
     return cache_.KeptPositions(layer, kv_head);
   }
   const KvCache& cache() const { return cache_; }
+
+  // Whether `token` may be decoded now.
+  absl::Status CheckDecode(int32_t token) const;
+  // Whether a and b can be rows of one batch: same weights, same rotation.
+  static bool CanShareBatch(const SequenceImpl& a, const SequenceImpl& b) {
+    return a.model_ == b.model_ && a.rope_ == b.rope_;
+  }
+  // Feeds tokens[i] to rows[i], one matrix product for all rows; outcomes[i]
+  // says what became of it. A row that fails leaves the others as they are.
+  // REQUIRES: all can share a batch, none is twice in it,
+  // CheckDecode(tokens[i]) is OK.
+  static void DecodeRows(std::span<SequenceImpl* const> rows,
+                         std::span<const int32_t> tokens, Arena* arena,
+                         std::span<absl::Status> outcomes);
 
  private:
   // What one run over a chunk needs besides the cache.
@@ -45,19 +59,33 @@ class SequenceImpl : public Sequence {
         residual[2];  // [tokens, hidden]: in and out of a layer, by turns
     LayerActivations layer;
     LoraScratch lora;
-    kernels::TensorView final_input;  // [1, hidden]
-    kernels::TensorView logits;       // [1, vocab]
+    kernels::TensorView final_input;  // [logits_rows, hidden]
+    kernels::TensorView logits;       // [logits_rows, vocab]
+
+    // `positions` only where rows are of several sequences: else the cache's.
+    kernels::TensorView positions;  // [tokens] i32
 
     static Chunk Take(const LlamaConfig& config, int64_t tokens,
-                      int64_t max_lora_rank, Arena* arena);
+                      int64_t logits_rows, int64_t max_lora_rank, Arena* arena);
+    static absl::StatusOr<Chunk> Reserve(const ServedModelImpl& model,
+                                         int64_t tokens, int64_t logits_rows,
+                                         Arena* arena);
   };
 
   absl::Status CheckTokens(std::span<const int32_t> tokens) const;
   absl::Status PrefillChunks(std::span<const int32_t> tokens, bool last);
   // Feeds `tokens`; computes the logits of the last one when `want_logits`.
   absl::Status Run(std::span<const int32_t> tokens, bool want_logits);
-  absl::Status RunLayer(int64_t index, const Chunk& chunk, bool decode);
-  absl::Status Head(const kernels::TensorView& hidden, const Chunk& chunk);
+  absl::Status RunLayer(int64_t index, const Chunk& chunk);
+  // hidden [rows, hidden] -> logits of each row.
+  static absl::StatusOr<std::vector<float>> Head(
+      const ServedModelImpl& model, const kernels::TensorView& hidden,
+      const Chunk& chunk);
+  static absl::Status RunRows(std::span<SequenceImpl* const> rows,
+                              std::span<const int32_t> tokens, Arena* arena,
+                              std::span<absl::Status> outcomes);
+  // This sequence's part of a layer, row `row` of the chunk.
+  absl::Status AttendRow(int64_t layer, int64_t row, const Chunk& chunk);
   // Records a failure: a cache that was half updated serves no more.
   absl::Status Settle(const absl::Status& status);
 

@@ -42,24 +42,30 @@ TEST(EvictionTest, LowestScoreThenOlderPosition) {
   const std::vector<int32_t> positions = {5, 0, 3, -1, 2, 4, 1};
   const std::vector<float> scores = {.1f, .1f, .5f, 0.f, .5f, .5f, .9f};
   const CacheHead head{positions, scores};
-  EXPECT_EQ(ChooseVictim({0, 0}, head, 5), 1);   // 0 and 5 tie: 0 is older
-  EXPECT_EQ(ChooseVictim({1, 0}, head, 5), 0);   // 0 is a sink
-  EXPECT_EQ(ChooseVictim({1, 1}, head, 5), 4);   // 2, 3, 4 tie
-  EXPECT_EQ(ChooseVictim({3, 3}, head, 5), -1);  // nothing is left
-  EXPECT_EQ(ChooseVictim({0, 0}, {positions, {}}, 5), 1);  // the oldest
+  const auto kept = [&](const EvictionRule& rule, int64_t budget) {
+    return ChooseKept(rule, head, 5, budget);
+  };
+  using Slots = std::vector<int32_t>;
+  EXPECT_EQ(kept({0, 0}, 5), (Slots{0, 2, 4, 5, 6}));     // 0 and 5 tie
+  EXPECT_EQ(kept({1, 0}, 5), (Slots{1, 2, 4, 5, 6}));     // 0 is a sink
+  EXPECT_EQ(kept({1, 1}, 5), (Slots{0, 1, 2, 5, 6}));     // 2, 3, 4 tie
+  EXPECT_EQ(kept({3, 3}, 5), (Slots{0, 1, 2, 4, 5, 6}));  // all are protected
+  EXPECT_EQ(ChooseKept({0, 0}, {positions, {}}, 5, 5),
+            (Slots{0, 2, 4, 5, 6}));  // the oldest goes
 }
 
 TEST(EvictionTest, WhatTheWindowWillNotShowAgainGoesFirst) {
   const std::vector<int32_t> positions = {5, 0, 3, -1, 2, 4, 1};
   const std::vector<float> scores = {.1f, .9f, .2f, 0.f, .5f, .5f, .3f};
   const CacheHead head{positions, scores};
+  using Slots = std::vector<int32_t>;
   // Query 6 sees [3, 6]: 0 to 2 are dead, sinks or not.
-  EXPECT_EQ(ChooseVictim({2, 1, 4}, head, 5), 1);
-  EXPECT_EQ(ChooseKept({2, 1, 4}, head, 5, 4),
-            (std::vector<int32_t>{0, 2, 4, 5}));
-  EXPECT_EQ(ChooseKept({2, 1, 4}, head, 5, 2), (std::vector<int32_t>{0, 5}));
-  EXPECT_EQ(ChooseVictim({0, 6, 6}, head, 5), 1);   // sees [1, 6]
-  EXPECT_EQ(ChooseVictim({0, 6, 7}, head, 5), -1);  // sees all
+  EXPECT_EQ(ChooseKept({2, 1, 4}, head, 5, 5), (Slots{0, 2, 4, 5, 6}));
+  EXPECT_EQ(ChooseKept({2, 1, 4}, head, 5, 4), (Slots{0, 2, 4, 5}));
+  EXPECT_EQ(ChooseKept({2, 1, 4}, head, 5, 2), (Slots{0, 5}));
+  // Sees [1, 6], then all.
+  EXPECT_EQ(ChooseKept({0, 6, 6}, head, 5, 5), (Slots{0, 2, 4, 5, 6}));
+  EXPECT_EQ(ChooseKept({0, 6, 7}, head, 5, 5), (Slots{0, 1, 2, 4, 5, 6}));
 }
 
 TEST(EvictionTest, BulkEqualsOneByOneOnRandomScoresWithTies) {
@@ -92,15 +98,6 @@ TEST(EvictionTest, BulkEqualsOneByOneOnRandomScoresWithTies) {
     }
     std::sort(kept.begin(), kept.end());
     EXPECT_EQ(kept, LiteralKept(rule, by_position, tokens - 1, budget));
-
-    // One victim at a time, as decoding does it, ends in the same place.
-    std::vector<int32_t> left = positions;
-    for (int64_t n = tokens; n > budget; --n) {
-      left[ChooseVictim(rule, {left, scores}, tokens - 1)] = -1;
-    }
-    std::erase(left, -1);
-    std::sort(left.begin(), left.end());
-    EXPECT_EQ(left, kept);
   }
 }
 

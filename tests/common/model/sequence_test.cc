@@ -235,6 +235,80 @@ TEST_P(SequenceTypesTest, InterleavedEqualsAlone) {
   }
 }
 
+// And in one batch, which others join and leave.
+TEST_P(SequenceTypesTest, BatchedEqualsAlone) {
+  const Served served = Serve(SmallConfig(false), 1, GetParam());
+  const std::vector<ResolvedCache> caches = AllCaches();
+  std::vector<Trace> alone, together(caches.size());
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  for (size_t i = 0; i < caches.size(); ++i) {
+    alone.push_back(RunSequence(served, caches[i], Tokens(), 20 + 3 * i, 64));
+    sequences.push_back(NewSequence(served, caches[i], 60));
+    ASSERT_OK(sequences[i]->Prefill({Tokens().data(), 20 + 3 * i}, true));
+    Record(served, *sequences[i], &together[i]);
+  }
+  const auto decoder = BatchDecoder::Create();
+  for (size_t step = 0; step < 80; ++step) {
+    std::vector<Sequence*> batch;
+    std::vector<int32_t> tokens;
+    std::vector<size_t> members;
+    for (size_t i = 0; i < caches.size(); ++i) {
+      const auto at = static_cast<size_t>(sequences[i]->position());
+      if ((step + i) % 3 == 0 || at >= Tokens().size()) continue;
+      batch.push_back(sequences[i].get());
+      tokens.push_back(Tokens()[at]);
+      members.push_back(i);
+    }
+    for (const absl::Status& status : decoder->Decode(batch, tokens)) {
+      ASSERT_OK(status);
+    }
+    for (const size_t i : members) {
+      Record(served, *sequences[i], &together[i]);
+    }
+  }
+  for (size_t i = 0; i < caches.size(); ++i) {
+    ASSERT_EQ(sequences[i]->position(), 60);
+    EXPECT_EQ(together[i], alone[i]) << i;
+  }
+}
+
+// Of several targets, and with a row that cannot be: the others are served.
+TEST(SequenceTest, BatchKeepsTargetsAndFailuresApart) {
+  const Served served = Serve(SmallConfig(true), 1);
+  Served other = Serve(SmallConfig(true), 1);
+  ASSERT_OK_AND_ASSIGN(other.model,
+                       ServedModel::Create(served.weights, nullptr, 2 * 64));
+  const Trace want = RunSequence(served, FullCache(), Tokens(), 20, 64);
+  const Trace want_scaled = RunSequence(other, FullCache(), Tokens(), 20, 64);
+  ASSERT_NE(want.logits, want_scaled.logits);
+  const auto plain = NewSequence(served, FullCache(), 60);
+  const auto scaled = NewSequence(other, FullCache(), 60);
+  const auto full = NewSequence(served, FullCache(), 20);
+  for (const auto& sequence : {plain.get(), scaled.get(), full.get()}) {
+    ASSERT_OK(sequence->Prefill({Tokens().data(), 20}, true));
+  }
+  const auto empty = NewSequence(served, FullCache(), 60);
+  Sequence* const batch[] = {full.get(), plain.get(), empty.get(),
+                             scaled.get()};
+  const int32_t tokens[] = {Tokens()[20], Tokens()[20], 1, Tokens()[20]};
+  const std::vector<absl::Status> outcomes =
+      BatchDecoder::Create()->Decode(batch, tokens);
+  ASSERT_EQ(outcomes.size(), 4);
+  EXPECT_THAT(outcomes[0], StatusIs(absl::StatusCode::kOutOfRange));
+  EXPECT_OK(outcomes[1]);
+  EXPECT_THAT(outcomes[2], StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_OK(outcomes[3]);
+  const auto logits_of = [](const Sequence& sequence) {
+    return std::vector<float>(sequence.logits().begin(),
+                              sequence.logits().end());
+  };
+  EXPECT_EQ(logits_of(*plain), want.logits[1]);
+  EXPECT_EQ(logits_of(*scaled), want_scaled.logits[1]);
+  // What was refused was not changed.
+  EXPECT_EQ(full->position(), 20);
+  EXPECT_OK(empty->Prefill({Tokens().data(), 20}, true));
+}
+
 TEST(SequenceTest, ScoresGrowByQueriesTimesGroup) {
   const Served served = Serve(SmallConfig(true), 1);
   const auto sequence = NewSequence(served, H2oCache(500, 0, 500), 60);
@@ -244,7 +318,9 @@ TEST(SequenceTest, ScoresGrowByQueriesTimesGroup) {
     for (int layer = 0; layer < 2; ++layer) {
       for (int head = 0; head < 2; ++head) {
         double sum = 0;
-        for (const float s : cache.KeptScores(layer, head)) sum += s;
+        const auto scores = cache.KeptScores(layer, head);
+        ASSERT_OK(scores);
+        for (const float s : *scores) sum += s;
         EXPECT_TRUE(std::abs(sum - 2 * tokens) <= 1e-4 * 2 * tokens)
             << sum << " after " << tokens;
       }
@@ -266,7 +342,9 @@ TEST(SequenceTest, RetainedAttentionIsWhatVictimsLeave) {
     const auto sequence = NewSequence(served, cache, 60);
     EXPECT_OK(sequence->Prefill({Tokens().data(), 40}, true));
     for (int i = 40; i < 60; ++i) EXPECT_OK(sequence->Decode(Tokens()[i]));
-    return sequence->retained_attention_ratio();
+    const auto ratio = sequence->RetainedAttentionRatio();
+    EXPECT_OK(ratio);
+    return ratio.value_or(-1);
   };
   EXPECT_EQ(ratio_of(FullCache()), 1);
   EXPECT_EQ(ratio_of({CachePolicyKind::kSlidingWindow, 16, 16, 0, 0}), 1);
@@ -288,10 +366,12 @@ TEST(SequenceTest, RetainedAttentionIsWhatVictimsLeave) {
   double kept = 0;
   for (int layer = 0; layer < 2; ++layer) {
     for (int head = 0; head < 2; ++head) {
-      for (const float s : cache.KeptScores(layer, head)) kept += s;
+      ASSERT_OK_AND_ASSIGN(const auto scores, cache.KeptScores(layer, head));
+      for (const float s : scores) kept += s;
     }
   }
-  EXPECT_DOUBLE_EQ(sequence->retained_attention_ratio(), kept / (2 * 4 * 40));
+  ASSERT_OK_AND_ASSIGN(const double ratio, sequence->RetainedAttentionRatio());
+  EXPECT_DOUBLE_EQ(ratio, kept / (2 * 4 * 40));
 }
 
 // A weight that turns into infinity must fail the request, not choose victims.
