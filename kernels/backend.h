@@ -140,8 +140,9 @@ struct BackendOptions {
   // process may run on.
   int num_threads = 0;
   // Instruction set of the CPU backend: "portable", "avx2", "avx512",
-  // "avx512_bf16", or "auto" for the best that machine and build have. One for
-  // the process: the first CPU backend fixes it, see kernels/cpu/cpu_isa.h.
+  // "avx512_bf16", "amx", or "auto" for the best that machine and build have.
+  // One for the process: the first CPU backend fixes it, see
+  // kernels/cpu/cpu_isa.h.
   std::string cpu_isa = "auto";
 };
 

@@ -8,6 +8,9 @@
 #include <string>
 
 #include "oneapi/dnnl/dnnl.hpp"
+#if defined(__x86_64__)
+#include "kernels/cpu/amx.h"
+#endif
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/cpu_isa.cc"
@@ -44,7 +47,7 @@ struct Level {
   dnnl::cpu_isa onednn;
 };
 
-constexpr std::array<Level, 4> kLevels{{
+constexpr std::array<Level, 5> kLevels{{
     {CpuIsa::kPortable, "portable", 0, HWY_STATIC_TARGET, dnnl::cpu_isa::sse41},
     {CpuIsa::kAvx2, "avx2", HWY_AVX2 | HWY_SSE4 | HWY_SSSE3, HWY_AVX2,
      dnnl::cpu_isa::avx2},
@@ -53,12 +56,26 @@ constexpr std::array<Level, 4> kLevels{{
     {CpuIsa::kAvx512Bf16, "avx512_bf16",
      HWY_AVX3_DL | HWY_AVX3 | HWY_AVX2 | HWY_SSE4 | HWY_SSSE3, HWY_AVX3,
      dnnl::cpu_isa::avx512_core_bf16},
+    // bf16 products in tiles are ours (matmul/amx_gemm.h): oneDNN has f32 left.
+    {CpuIsa::kAmx, "amx",
+     HWY_AVX3_DL | HWY_AVX3 | HWY_AVX2 | HWY_SSE4 | HWY_SSSE3, HWY_AVX3,
+     dnnl::cpu_isa::avx512_core_bf16},
 }};
 
 bool ProcessorHasBf16() {
 #if HWY_ARCH_X86
   return __builtin_cpu_supports("avx512bf16") &&
          __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
+bool Has(CpuIsa isa) {
+  if (isa < CpuIsa::kAvx512Bf16) return true;  // Highway knows
+  if (!ProcessorHasBf16()) return false;
+#if defined(__x86_64__)
+  return isa < CpuIsa::kAmx || AmxUsable();
 #else
   return false;
 #endif
@@ -80,7 +97,7 @@ std::vector<CpuIsa> FindAvailable() {
   for (const Level& level : kLevels) {
     const bool portable = level.isa == CpuIsa::kPortable;
     if (!portable && (HighwayTargets() & level.required) == 0) continue;
-    if (level.isa == CpuIsa::kAvx512Bf16 && !ProcessorHasBf16()) continue;
+    if (!Has(level.isa)) continue;
     out.push_back(level.isa);
   }
   return out;

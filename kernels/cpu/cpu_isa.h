@@ -22,9 +22,10 @@ enum class CpuIsa {
   kAvx2,        // and FMA
   kAvx512,      // F, BW, CD, DQ, VL: servers since 2017
   kAvx512Bf16,  // and BF16, VNNI: since 2020, AMD since Zen 4
+  kAmx,         // and tiles with bf16 products: Intel since Sapphire Rapids
 };
 
-// "portable", "avx2", "avx512", "avx512_bf16".
+// "portable", "avx2", "avx512", "avx512_bf16", "amx".
 std::string_view NameOf(CpuIsa isa);
 
 // Those that this build has kernels for and this machine can run; ascending,

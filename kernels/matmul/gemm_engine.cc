@@ -15,6 +15,7 @@
 
 #include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/scratch.h"
+#include "kernels/matmul/amx_gemm.h"
 #include "kernels/matmul/few_rows_gemm.h"
 #include "kernels/matmul/simd_gemm.h"
 #include "oneapi/dnnl/dnnl.hpp"
@@ -146,7 +147,8 @@ struct GemmEngine::Impl {
   explicit Impl(int num_threads)
       : engine(dnnl::engine::kind::cpu, 0),
         use_onednn(Supports(DType::kF32, engine)),
-        has_bf16(use_onednn && Supports(DType::kBF16, engine)),
+        use_amx(ActiveCpuIsa() >= CpuIsa::kAmx),
+        has_bf16(use_amx || (use_onednn && Supports(DType::kBF16, engine))),
         scratchpads(num_threads) {
     for (int i = 0; i < num_threads; ++i) streams.emplace_back(engine);
   }
@@ -158,6 +160,7 @@ struct GemmEngine::Impl {
 
   dnnl::engine engine;
   const bool use_onednn;
+  const bool use_amx;  // for bf16
   const bool has_bf16;
   std::vector<dnnl::stream> streams;
   std::vector<Scratch> scratchpads;
@@ -220,6 +223,10 @@ void GemmEngine::Run(const GemmShape& shape, const void* a, const void* b,
     return;
   }
 #ifdef __x86_64__
+  if (shape.dtype == DType::kBF16 && impl_->use_amx) {
+    AmxGemm(shape, a, b, out, impl_->scratchpads[thread]);
+    return;
+  }
   if (IsFewRows(shape)) {
     const int64_t chunk = impl_->ChunkOf(shape.dtype, shape.k, thread);
     if (chunk > 0) {

@@ -1,6 +1,6 @@
 // Dense matrix products on the calling thread: oneDNN's blocked kernels where
-// the processor has them (AVX-512), with one of our own for a few rows; a
-// Highway kernel elsewhere.
+// the processor has them (AVX-512), with one of our own for a few rows and one
+// for bf16 in AMX tiles; a Highway kernel elsewhere.
 //
 // Either way the bits of an output element depend on its row of a, its column
 // of b and k alone: not on m, n, or the tile of a larger product that is asked

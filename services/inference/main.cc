@@ -20,9 +20,10 @@ ABSL_FLAG(std::string, registry, "",
 ABSL_FLAG(std::string, device, "auto",
           "Where to compute: auto, cpu or reference.");
 ABSL_FLAG(int, threads, 0, "Threads of the cpu device; 0 takes all cores.");
-ABSL_FLAG(std::string, cpu_isa, "auto",
-          "Instruction set of the cpu device: auto, avx512_bf16, avx512, avx2 "
-          "or portable.");
+ABSL_FLAG(
+    std::string, cpu_isa, "auto",
+    "Instruction set of the cpu device: auto, amx, avx512_bf16, avx512, avx2 "
+    "or portable.");
 ABSL_FLAG(int, max_running_requests, 16,
           "Generations that hold a cache at the same time.");
 ABSL_FLAG(int, max_waiting_requests, 64,

@@ -56,7 +56,7 @@ void AddFlags(CLI::App* app, Flags* flags) {
                   "Threads of each part that computes; 0: all cores")
       ->capture_default_str();
   app->add_option("--cpu-isa", options->cpu_isa,
-                  "Instruction set of the cpu device: auto, avx512_bf16, "
+                  "Instruction set of the cpu device: auto, amx, avx512_bf16, "
                   "avx512, avx2 or portable")
       ->capture_default_str();
   app->add_option("--workers", options->workers,

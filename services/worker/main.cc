@@ -21,9 +21,10 @@ ABSL_FLAG(std::string, cache_dir, "",
           "alone; required");
 ABSL_FLAG(std::string, device, "auto", "auto, cpu or reference");
 ABSL_FLAG(int, threads, 0, "threads of the CPU backend; 0 takes all cores");
-ABSL_FLAG(std::string, cpu_isa, "auto",
-          "instruction set of the CPU backend: auto, avx512_bf16, avx512, avx2 "
-          "or portable");
+ABSL_FLAG(
+    std::string, cpu_isa, "auto",
+    "instruction set of the CPU backend: auto, amx, avx512_bf16, avx512, avx2 "
+    "or portable");
 ABSL_FLAG(std::string, worker_id, "",
           "name of this worker in logs and job events; default a random one");
 

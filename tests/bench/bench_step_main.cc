@@ -52,7 +52,7 @@ void AddCommonFlags(CLI::App* app, Flags* flags) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app->add_option("--cpu-isa", flags->backend.cpu_isa,
-                  "auto, avx512_bf16, avx512, avx2 or portable")
+                  "auto, amx, avx512_bf16, avx512, avx2 or portable")
       ->capture_default_str();
   app->add_flag("--json", flags->json, "One JSON object");
   app->add_option("--value", flags->value,

@@ -19,14 +19,15 @@ const std::vector<CpuIsa> kOldServer = {CpuIsa::kPortable, CpuIsa::kAvx2};
 
 TEST(ParseCpuIsaTest, KnowsEveryNameAndTakesTheBest) {
   const std::vector<CpuIsa> all = {CpuIsa::kPortable, CpuIsa::kAvx2,
-                                   CpuIsa::kAvx512, CpuIsa::kAvx512Bf16};
+                                   CpuIsa::kAvx512, CpuIsa::kAvx512Bf16,
+                                   CpuIsa::kAmx};
   CpuIsa isa;
   for (const CpuIsa want : all) {
     ASSERT_TRUE(Ok(cpu::ParseCpuIsa(cpu::NameOf(want), all, &isa)));
     EXPECT_EQ(isa, want);
   }
   ASSERT_TRUE(Ok(cpu::ParseCpuIsa("auto", all, &isa)));
-  EXPECT_EQ(isa, CpuIsa::kAvx512Bf16);
+  EXPECT_EQ(isa, CpuIsa::kAmx);
   ASSERT_TRUE(Ok(cpu::ParseCpuIsa("auto", kOldServer, &isa)));
   EXPECT_EQ(isa, CpuIsa::kAvx2);
 }
@@ -74,12 +75,14 @@ TEST(FixCpuIsaTest, IsTrueForHighwayAndForMatrixProducts) {
   const std::map<CpuIsa, std::string> highway = {{CpuIsa::kPortable, "SCALAR"},
                                                  {CpuIsa::kAvx2, "AVX2"},
                                                  {CpuIsa::kAvx512, "AVX3"},
-                                                 {CpuIsa::kAvx512Bf16, "AVX3"}};
+                                                 {CpuIsa::kAvx512Bf16, "AVX3"},
+                                                 {CpuIsa::kAmx, "AVX3"}};
   const std::map<CpuIsa, dnnl::cpu_isa> onednn = {
       {CpuIsa::kPortable, dnnl::cpu_isa::sse41},
       {CpuIsa::kAvx2, dnnl::cpu_isa::avx2},
       {CpuIsa::kAvx512, dnnl::cpu_isa::avx512_core},
-      {CpuIsa::kAvx512Bf16, dnnl::cpu_isa::avx512_core_bf16}};
+      {CpuIsa::kAvx512Bf16, dnnl::cpu_isa::avx512_core_bf16},
+      {CpuIsa::kAmx, dnnl::cpu_isa::avx512_core_bf16}};
   EXPECT_EQ(cpu::HighwayTargetName(), highway.at(cpu::ActiveCpuIsa()));
   // Highway 1.0 forgets some kinds of bounds when it is asked what there is.
   const int64_t supported = hwy::SupportedTargets();

@@ -1,0 +1,49 @@
+// For functions written with AMX: tiles of 16 rows of 64 bytes and their bf16
+// products (Intel since Sapphire Rapids). x86-64 Linux only.
+//
+// A tile product adds, for each of its 16 x 16 results, the even and the odd
+// elements of 32 along the summed dimension in two chains from zero, then their
+// sum to the result. So a result has the same bits wherever it is computed, as
+// long as its summed dimension is cut at the same multiples of 32, and elements
+// of zero (padding) change nothing. Denormals count as zero.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_KERNELS_CPU_AMX_H_
+#define SINKLORA_KERNELS_CPU_AMX_H_
+
+#include <cstdint>
+
+#include "kernels/cpu/avx512.h"
+
+#define SINKLORA_AMX_TARGET                                                    \
+  __attribute__((                                                              \
+      target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16,amx-tile,amx-" \
+             "bf16")))
+
+namespace sinklora::kernels::cpu {
+
+inline constexpr int64_t kTileRows = 16;
+inline constexpr int64_t kTileColumns = 16;  // of results, f32
+inline constexpr int64_t kTileElements =
+    32;  // bf16, along the summed dimension
+inline constexpr int64_t kTilePairs = kTileElements / 2;
+inline constexpr int64_t kTileRowBytes = 64;
+inline constexpr int64_t kTileBytes = kTileRows * kTileRowBytes;
+
+// Whether the processor has bf16 tiles and the kernel lets this process use
+// them, which is asked for at the first call. Thread-safe.
+bool AmxUsable();
+
+// While it lives, all tiles of this thread are 16 rows of 64 bytes; what they
+// hold is undefined. Not nested. REQUIRES: AmxUsable().
+class TileScope {
+ public:
+  TileScope();
+  ~TileScope();
+  TileScope(const TileScope&) = delete;
+  TileScope& operator=(const TileScope&) = delete;
+};
+
+}  // namespace sinklora::kernels::cpu
+
+#endif  // SINKLORA_KERNELS_CPU_AMX_H_
