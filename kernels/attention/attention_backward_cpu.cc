@@ -11,6 +11,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "kernels/attention/attention_panels.h"
@@ -46,8 +47,11 @@ void BackwardVisits(const BackwardJob& job, const QueryTile& query,
               pairs.query_rows);
     LoadPairs(p.dout, token, query.rows, head, 1.0f, pairs.douts,
               pairs.dout_rows);
+    const PairProducts products{job.panels.in_tiles()};
+    std::optional<TileScope> tiles;
+    if (products.in_tiles) tiles.emplace();
     ForEachVisit(query, first, last, [&](const Visit& visit) {
-      BackwardVisitPairs(job, query, head, visit, b, pairs);
+      BackwardVisitPairs(products, job, query, head, visit, b, pairs);
     });
     return;
   }

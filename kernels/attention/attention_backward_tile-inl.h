@@ -183,44 +183,47 @@ HWY_INLINE void PairRows(const Visit& visit, const float* rows,
 }
 
 // AccumulateColumns with pairs of rows.
-HWY_INLINE void AccumulateColumnPairs(const Visit& visit,
+HWY_INLINE void AccumulateColumnPairs(PairProducts products, const Visit& visit,
                                       const Bf16Pair* weights,
                                       const Bf16Pair* values, int64_t head_dim,
                                       float* out, int64_t out_stride) {
   const Bf16GemmTile tile{
       weights + visit.begin, 1, kTile, values, head_dim, out, out_stride, true};
-  Bf16Gemm(tile, visit.first_row, visit.end_row, visit.end - visit.begin,
-           head_dim);
+  products.Gemm(tile, visit.first_row, visit.end_row, visit.end - visit.begin,
+                head_dim);
 }
 
-HWY_INLINE void BackwardVisitPairs(const BackwardJob& job,
+HWY_INLINE void BackwardVisitPairs(PairProducts products,
+                                   const BackwardJob& job,
                                    const QueryTile& query, int64_t head,
                                    const Visit& visit, const BackwardBuffers& b,
                                    const BackwardPairs& pairs) {
   const AttentionBackwardParams& p = job.p;
   const int64_t head_dim = p.q.shape[2];
   const int64_t tile = job.segment.first_key_tile + visit.tile;
-  ScoreRowPairs(visit, pairs.queries,
+  ScoreRowPairs(products, visit, pairs.queries,
                 job.panels.GetPairs(kKeysTransposed, job.kv_head, tile),
                 b.probabilities, head_dim);
-  ScoreRowPairs(visit, pairs.douts,
+  ScoreRowPairs(products, visit, pairs.douts,
                 job.panels.GetPairs(kValuesTransposed, job.kv_head, tile),
                 b.dscores, head_dim);
   GradRows(job, query, head, visit, b);
   if (job.wants_dq) {
     RoundRows(visit, b.dscores, pairs.dscores);
-    AccumulateRowPairs(
-        visit, pairs.dscores, job.panels.GetPairs(kKeyRows, job.kv_head, tile),
-        b.dqueries, head_dim, job.panels.Finite(kKeyRows, job.kv_head, tile));
+    AccumulateRowPairs(products, visit, pairs.dscores,
+                       job.panels.GetPairs(kKeyRows, job.kv_head, tile),
+                       b.dqueries, head_dim,
+                       job.panels.Finite(kKeyRows, job.kv_head, tile));
   }
   if (!job.wants_dkv) return;
   const int64_t key = KeyOf(job, visit);
   PairRows(visit, b.probabilities, pairs.probability_rows);
-  AccumulateColumnPairs(visit, pairs.probability_rows, pairs.dout_rows,
-                        head_dim, At(p.dv, key, job.kv_head), p.dv.stride[0]);
+  AccumulateColumnPairs(products, visit, pairs.probability_rows,
+                        pairs.dout_rows, head_dim, At(p.dv, key, job.kv_head),
+                        p.dv.stride[0]);
   PairRows(visit, b.dscores, pairs.dscore_rows);
-  AccumulateColumnPairs(visit, pairs.dscore_rows, pairs.query_rows, head_dim,
-                        At(p.dk, key, job.kv_head), p.dk.stride[0]);
+  AccumulateColumnPairs(products, visit, pairs.dscore_rows, pairs.query_rows,
+                        head_dim, At(p.dk, key, job.kv_head), p.dk.stride[0]);
 }
 
 // Rows of x, [tokens, heads, head_dim], as pairs of both kinds.

@@ -4,6 +4,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "kernels/attention/attention_panels.h"
@@ -49,12 +50,12 @@ ForwardBuffers ForwardBuffersIn(float* scratch, int64_t head_dim) {
 }
 
 // Scores of a visit to probabilities under the rows' tops so far.
-HWY_INLINE void SoftmaxRows(const Visit& visit, int64_t head_dim,
+HWY_INLINE void SoftmaxRows(const Visit& visit, Cut cut, int64_t head_dim,
                             ForwardBuffers& b) {
   for (int64_t r = visit.first_row; r < visit.end_row; ++r) {
     const int64_t begin = visit.Begin(r);
     const int64_t limit = visit.Limit(r);
-    const ColumnSpan block = BlockColumns(visit, r);
+    const ColumnSpan block = BlockColumns(visit, cut, r);
     const ColumnSpan span = WidenToVectors(block.begin, block.end);
     const bool all = span.begin == begin && span.end == limit;
     const auto mask = [&](int64_t c) { return ColumnsIn(c, begin, limit); };
@@ -72,19 +73,21 @@ HWY_INLINE void ForwardVisit(D d, const Visit& visit, const float* keys,
                              const float* values, bool finite, int64_t head_dim,
                              ForwardBuffers& b) {
   ScoreRows(visit, b.queries, keys, b.scores, head_dim);
-  SoftmaxRows(visit, head_dim, b);
+  SoftmaxRows(visit, kF32Cut, head_dim, b);
   AccumulateRows(d, visit, b.scores, values, head_dim, b.sums, head_dim,
                  finite);
 }
 
 #if HWY_TARGET == HWY_AVX3
-HWY_INLINE void ForwardVisitPairs(const Visit& visit, const Bf16Pair* keys,
-                                  const Bf16Pair* values, bool finite,
-                                  int64_t head_dim, ForwardBuffers& b) {
-  ScoreRowPairs(visit, b.queries2, keys, b.scores, head_dim);
-  SoftmaxRows(visit, head_dim, b);
+HWY_INLINE void ForwardVisitPairs(PairProducts products, const Visit& visit,
+                                  const Bf16Pair* keys, const Bf16Pair* values,
+                                  bool finite, int64_t head_dim,
+                                  ForwardBuffers& b) {
+  ScoreRowPairs(products, visit, b.queries2, keys, b.scores, head_dim);
+  SoftmaxRows(visit, products.cut(), head_dim, b);
   RoundRows(visit, b.scores, b.weights2);
-  AccumulateRowPairs(visit, b.weights2, values, b.sums, head_dim, finite);
+  AccumulateRowPairs(products, visit, b.weights2, values, b.sums, head_dim,
+                     finite);
 }
 #endif
 
@@ -94,9 +97,13 @@ void ForwardVisits(const SegmentPlan& segment, const QueryTile& query,
                    ForwardBuffers& b) {
 #if HWY_TARGET == HWY_AVX3
   if (panels.pairs()) {
+    const PairProducts products{panels.in_tiles()};
+    std::optional<TileScope> tiles;
+    if (products.in_tiles) tiles.emplace();
     ForEachVisit(query, 0, segment.key_tiles, [&](const Visit& visit) {
       const int64_t tile = segment.first_key_tile + visit.tile;
-      ForwardVisitPairs(visit, panels.GetPairs(kKeysTransposed, kv_head, tile),
+      ForwardVisitPairs(products, visit,
+                        panels.GetPairs(kKeysTransposed, kv_head, tile),
                         panels.GetPairs(kValueRows, kv_head, tile),
                         panels.Finite(kValueRows, kv_head, tile), head_dim, b);
     });

@@ -106,6 +106,7 @@ Panels::Panels(const AttentionPlan& plan, const ConstTensorView& k,
       context_(context),
       head_dim_(k.shape[2]),
       pairs_(element == DType::kBF16),
+      in_tiles_(pairs_ && ActiveCpuIsa() >= CpuIsa::kAmx),
       panel_words_(kTile * head_dim_ / (pairs_ ? 2 : 1)) {
   for (PanelKind kind : kinds) slot_[kind] = kinds_++;
   const int64_t head_floats = kinds_ * plan.key_tiles * panel_words_;

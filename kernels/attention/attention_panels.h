@@ -44,6 +44,8 @@ class Panels {
          DType element, int64_t extra_floats, CpuContext& context);
 
   bool pairs() const { return pairs_; }
+  // Whether pairs are multiplied in AMX tiles.
+  bool in_tiles() const { return in_tiles_; }
 
   int64_t heads_per_batch() const { return heads_per_batch_; }
   float* extra() const { return extra_; }
@@ -83,6 +85,7 @@ class Panels {
   CpuContext& context_;
   const int64_t head_dim_;
   const bool pairs_;
+  const bool in_tiles_;
   const int64_t panel_words_;  // of 4 bytes
   int64_t kinds_ = 0;
   int64_t slot_[kPanelKinds] = {-1, -1, -1, -1};

@@ -18,6 +18,10 @@
 
 #include "hwy/highway.h"
 #include "kernels/attention/attention_plan.h"
+#if defined(__x86_64__)
+#include "kernels/cpu/amx.h"
+#include "kernels/cpu/amx_tile_gemm.h"
+#endif
 #include "kernels/cpu/bf16_gemm.h"
 #include "kernels/cpu/micro_gemm-inl.h"
 #include "kernels/cpu/simd-inl.h"
@@ -179,38 +183,48 @@ HWY_INLINE int64_t RaggedRows(const Visit& visit) {
   return visit.window_row < visit.end_row ? visit.end_row : visit.full_row;
 }
 
-// The columns that the rows of r's block of kBlockRows see: where ragged rows
-// are multiplied as a block, their weights are zero in what a row does not see.
-HWY_INLINE ColumnSpan BlockColumns(const Visit& visit, int64_t row) {
+// How products cut ragged visits: blocks of so many rows, columns at multiples
+// of `step`.
+struct Cut {
+  int64_t rows, step;
+};
+inline constexpr Cut kF32Cut{kBlockRows, 1};
+
+// The columns that the rows of r's block see, or more up to the next cut: where
+// ragged rows are multiplied as a block, their weights are zero in what a row
+// does not see.
+HWY_INLINE ColumnSpan BlockColumns(const Visit& visit, Cut cut, int64_t row) {
   const int64_t ragged = RaggedRows(visit);
   if (row >= ragged) return {visit.begin, visit.end};
-  const int64_t first =
-      row - (row - visit.first_row) % static_cast<int64_t>(kBlockRows);
-  const int64_t last = std::min<int64_t>(first + kBlockRows, ragged) - 1;
-  return {visit.Begin(first), visit.Limit(last)};
+  const int64_t first = row - (row - visit.first_row) % cut.rows;
+  const int64_t last = std::min(first + cut.rows, ragged) - 1;
+  const int64_t end = (visit.Limit(last) + cut.step - 1) / cut.step * cut.step;
+  return {std::max(visit.begin, visit.Begin(first) / cut.step * cut.step),
+          std::min(visit.end, end)};
 }
 
 // Calls add(row, rows, begin, end) with blocks that cover the columns
 // [Begin(r), Limit(r)) of the rows of a visit, ascending for each row and cut
-// at multiples of kStep only. `may_multiply_zeros`: a block may hold columns
+// at multiples of cut.step only. `may_multiply_zeros`: a block may hold columns
 // that a row does not see, where its weights are zero. Not where such a column
 // holds a NaN or Inf, which must not reach the row; the sums have the same bits
 // either way.
-template <int64_t kStep, class Add>
-HWY_INLINE void ForEachVisibleBlock(const Visit& visit, bool may_multiply_zeros,
-                                    Add add) {
+template <class Add>
+HWY_INLINE void ForEachVisibleBlock(const Visit& visit, Cut cut,
+                                    bool may_multiply_zeros, Add add) {
   const int64_t ragged = RaggedRows(visit);
-  for (int64_t r = visit.first_row; r < ragged; r += kBlockRows) {
-    const int64_t count = std::min<int64_t>(kBlockRows, ragged - r);
+  const int64_t step = cut.step;
+  for (int64_t r = visit.first_row; r < ragged; r += cut.rows) {
+    const int64_t count = std::min(cut.rows, ragged - r);
     if (may_multiply_zeros) {
-      const ColumnSpan columns = BlockColumns(visit, r);
+      const ColumnSpan columns = BlockColumns(visit, cut, r);
       add(r, count, columns.begin, columns.end);
       continue;
     }
     // What every row of the block sees; the last begins last.
-    const int64_t common_end = visit.Limit(r) / kStep * kStep;
+    const int64_t common_end = visit.Limit(r) / step * step;
     const int64_t common_begin = std::min(
-        (visit.Begin(r + count - 1) + kStep - 1) / kStep * kStep, common_end);
+        (visit.Begin(r + count - 1) + step - 1) / step * step, common_end);
     for (int64_t i = r; i < r + count; ++i) {
       add(i, 1, visit.Begin(i), common_begin);
     }
@@ -230,21 +244,21 @@ HWY_INLINE void AccumulateRows(D d, const Visit& visit, const float* weights,
                                const T* values, int64_t value_stride,
                                float* out, int64_t head_dim,
                                bool may_multiply_zeros = false) {
-  ForEachVisibleBlock<1>(
-      visit, may_multiply_zeros,
-      [&](int64_t row, int64_t count, int64_t from, int64_t to) HWY_ATTR {
-        if (from >= to) return;
-        const GemmTile<T> tile{weights + row * kTile + from,
-                               kTile,
-                               1,
-                               values + from * value_stride,
-                               value_stride,
-                               out + row * head_dim,
-                               head_dim,
-                               to - from,
-                               true};
-        MicroGemm(d, tile, count, head_dim);
-      });
+  ForEachVisibleBlock(visit, kF32Cut, may_multiply_zeros,
+                      [&](int64_t row, int64_t count, int64_t from, int64_t to)
+                          HWY_ATTR {
+                            if (from >= to) return;
+                            const GemmTile<T> tile{weights + row * kTile + from,
+                                                   kTile,
+                                                   1,
+                                                   values + from * value_stride,
+                                                   value_stride,
+                                                   out + row * head_dim,
+                                                   head_dim,
+                                                   to - from,
+                                                   true};
+                            MicroGemm(d, tile, count, head_dim);
+                          });
 }
 
 // scores[r][c] = a[r] . column c of the transposed panel, for the rows and
@@ -266,25 +280,43 @@ HWY_INLINE void ScoreRows(const Visit& visit, const float* a,
 }
 
 #if HWY_TARGET == HWY_AVX3
-// The same with bf16 pairs (bf16_gemm.h), for processors that have products of
-// them. Row r of `weights` is kTile / 2 pairs.
-HWY_INLINE void AccumulateRowPairs(const Visit& visit, const Bf16Pair* weights,
+// The products of bf16 pairs (bf16_gemm.h) that the processor has: in AMX
+// tiles, for which the thread must have a TileScope, or in vectors.
+struct PairProducts {
+  bool in_tiles;
+
+  Cut cut() const {
+    return in_tiles ? Cut{kTileRows, kTileElements} : Cut{kBlockRows, 2};
+  }
+  void Gemm(const Bf16GemmTile& tile, int64_t begin, int64_t end, int64_t rows,
+            int64_t cols) const {
+    if (in_tiles) {
+      AmxTileGemm(tile, begin, end, rows, cols);
+    } else {
+      Bf16Gemm(tile, begin, end, rows, cols);
+    }
+  }
+};
+
+// AccumulateRows with pairs. Row r of `weights` is kTile / 2 of them.
+HWY_INLINE void AccumulateRowPairs(PairProducts products, const Visit& visit,
+                                   const Bf16Pair* weights,
                                    const Bf16Pair* values, float* out,
                                    int64_t head_dim, bool may_multiply_zeros) {
-  ForEachVisibleBlock<2>(
-      visit, may_multiply_zeros,
+  ForEachVisibleBlock(
+      visit, products.cut(), may_multiply_zeros,
       [&](int64_t row, int64_t count, int64_t from, int64_t to) {
         const Bf16GemmTile tile{
             weights + row * (kTile / 2), kTile / 2, 1,   values, head_dim,
             out + row * head_dim,        head_dim,  true};
-        if (from < to) Bf16Gemm(tile, from, to, count, head_dim);
+        if (from < to) products.Gemm(tile, from, to, count, head_dim);
       });
 }
 
 // `a` has head_dim / 2 pairs a row.
-HWY_INLINE void ScoreRowPairs(const Visit& visit, const Bf16Pair* a,
-                              const Bf16Pair* panel, float* scores,
-                              int64_t head_dim) {
+HWY_INLINE void ScoreRowPairs(PairProducts products, const Visit& visit,
+                              const Bf16Pair* a, const Bf16Pair* panel,
+                              float* scores, int64_t head_dim) {
   const ColumnSpan span = WidenToVectors(visit.begin, visit.end);
   const int64_t r = visit.first_row;
   const Bf16GemmTile tile{a + r * (head_dim / 2),
@@ -295,7 +327,7 @@ HWY_INLINE void ScoreRowPairs(const Visit& visit, const Bf16Pair* a,
                           scores + r * kTile + span.begin,
                           kTile,
                           false};
-  Bf16Gemm(tile, 0, head_dim, visit.end_row - r, span.end - span.begin);
+  products.Gemm(tile, 0, head_dim, visit.end_row - r, span.end - span.begin);
 }
 
 // The whole vectors of columns of a visit's rows, rounded.
