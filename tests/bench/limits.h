@@ -37,8 +37,8 @@ class Stopwatch {
 
 enum class Limit {
   kF32,     // fused multiply-adds on f32 vectors held in registers, FLOP/s
-  kBf16,    // bf16 dot products in registers where there is the instruction
-            // (AVX512-BF16), else kF32, which then is the best way, FLOP/s
+  kBf16,    // bf16 products in registers by the best instruction there is: of
+            // AMX tiles, else dot products (AVX512-BF16), else kF32, FLOP/s
   kRead,    // summing 256 MiB, far more than the caches, bytes/s
   kUpdate,  // a = s * a over 256 MiB; the read and the write are counted
   kStream,  // a = b + s * c over 3 x 128 MiB; the 3 are counted, bytes/s
@@ -87,7 +87,7 @@ class Limits {
 
  private:
   double Window(Limit limit);
-  double FlopWindow(bool bf16);
+  double FlopWindow(double (*loop)(int64_t, float*));
   double ReadWindow();
   double UpdateWindow();
   double StreamWindow();
