@@ -77,12 +77,13 @@ template <class D, typename T>
 HWY_INLINE void AddValues(D d, const Chunk<T>& c, const float* weights,
                           int64_t weights_stride, int64_t begin, int64_t end,
                           int64_t queries, int64_t head_dim, float* sums) {
-  constexpr int64_t kBlock = 64;
+  constexpr int64_t kBlock = 16;
   for (int64_t j = begin; j < end; j += kBlock) {
     const GemmTile<T> tile{
         weights + j, weights_stride, 1,        c.v + j * c.v_stride,
         c.v_stride,  sums,           head_dim, std::min(kBlock, end - j),
         true};
+    AskAhead(tile.b, kBlock * c.v_stride * static_cast<int64_t>(sizeof(T)));
     MicroGemm(d, tile, queries, head_dim);
   }
 }

@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "kernels/cpu/simd-inl.h"
 
@@ -82,6 +83,14 @@ HWY_INLINE void DotFourRows(D d, const float* queries, int64_t head_dim,
   }
 }
 
+// How far ahead of its use memory is asked for: left to the processor's own
+// prefetching it comes at two thirds of the speed.
+inline constexpr int64_t kAheadBytes = 8192;
+HWY_INLINE void AskAhead(const void* from, int64_t bytes) {
+  const char* at = static_cast<const char*>(from) + kAheadBytes;
+  for (int64_t i = 0; i < bytes; i += 64) hwy::Prefetch(at + i);
+}
+
 // Accumulators must fit the registers: 32 of them with AVX-512, else 16.
 inline constexpr int kDotQueries = HWY_TARGET == HWY_AVX3 ? 4 : 2;
 
@@ -97,6 +106,7 @@ HWY_INLINE void DotSlots(D d, const float* queries, int64_t num_queries,
       return rows + std::min(r + i, count - 1) * row_stride;
     };
     const T* const four[4] = {row(0), row(1), row(2), row(3)};
+    AskAhead(four[0], 4 * row_stride * static_cast<int64_t>(sizeof(T)));
     int64_t q = 0;
     for (; q + kDotQueries <= num_queries; q += kDotQueries) {
       DotFourRows<kDotQueries>(d, queries + q * head_dim, head_dim, four,
