@@ -33,48 +33,9 @@ namespace sinklora::kernels::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Loads the tile's rows and makes its visits to key tiles [first, last].
-void BackwardVisits(const BackwardJob& job, const QueryTile& query,
-                    int64_t head, int64_t first, int64_t last, float* scratch,
-                    const BackwardBuffers& b) {
-  const AttentionBackwardParams& p = job.p;
-  const int64_t head_dim = p.q.shape[2];
-  const int64_t token = job.segment.segment.begin + query.begin;
-#if HWY_TARGET == HWY_AVX3
-  if (job.panels.pairs()) {
-    const BackwardPairs pairs = BackwardPairsIn(scratch, head_dim);
-    LoadPairs(p.q, token, query.rows, head, p.scale, pairs.queries,
-              pairs.query_rows);
-    LoadPairs(p.dout, token, query.rows, head, 1.0f, pairs.douts,
-              pairs.dout_rows);
-    const PairProducts products{job.panels.in_tiles()};
-    std::optional<TileScope> tiles;
-    if (products.in_tiles) tiles.emplace();
-    ForEachVisit(query, first, last, [&](const Visit& visit) {
-      BackwardVisitPairs(products, job, query, head, visit, b, pairs);
-    });
-    return;
-  }
-#else
-  (void)scratch;
-#endif
-  for (int64_t r = 0; r < query.rows; ++r) {
-    ScaledCopy(At(p.q, token + r, head), p.scale, b.queries + r * head_dim,
-               head_dim);
-    std::memcpy(b.douts + r * head_dim, At(p.dout, token + r, head),
-                head_dim * sizeof(float));
-  }
-  WithHeadTag(head_dim, [&](auto d) {
-    ForEachVisit(query, first, last, [&](const Visit& visit) {
-      BackwardVisit(d, job, query, head, visit, b);
-    });
-  });
-}
-
-// All visits of a query tile to key tiles [first, last].
-void BackwardQueryTile(const BackwardJob& job, const QueryTile& query,
-                       int64_t head, int64_t first, int64_t last,
-                       float* scratch) {
+// Loads the rows of a query tile.
+void LoadRows(const BackwardJob& job, const QueryTile& query, int64_t head,
+              float* scratch) {
   const AttentionBackwardParams& p = job.p;
   const int64_t head_dim = p.q.shape[2];
   const int64_t token = job.segment.segment.begin + query.begin;
@@ -82,10 +43,80 @@ void BackwardQueryTile(const BackwardJob& job, const QueryTile& query,
   if (job.wants_dq) {
     std::memset(b.dqueries, 0, query.rows * head_dim * sizeof(float));
   }
-  BackwardVisits(job, query, head, first, last, scratch, b);
-  for (int64_t r = 0; r < query.rows && job.wants_dq; ++r) {
-    ScaledCopy(b.dqueries + r * head_dim, p.scale, At(p.dq, token + r, head),
+#if HWY_TARGET == HWY_AVX3
+  if (job.panels.pairs()) {
+    const BackwardPairs pairs = BackwardPairsIn(scratch, head_dim);
+    LoadPairs(p.q, token, query.rows, head, p.scale, pairs.queries,
+              pairs.query_rows);
+    LoadPairs(p.dout, token, query.rows, head, 1.0f, pairs.douts,
+              pairs.dout_rows);
+    return;
+  }
+#endif
+  for (int64_t r = 0; r < query.rows; ++r) {
+    ScaledCopy(At(p.q, token + r, head), p.scale, b.queries + r * head_dim,
                head_dim);
+    std::memcpy(b.douts + r * head_dim, At(p.dout, token + r, head),
+                head_dim * sizeof(float));
+  }
+}
+
+// The visits of a loaded query tile to one key tile.
+void VisitKeyTile(const BackwardJob& job, const QueryTile& query, int64_t head,
+                  int64_t tile, float* scratch) {
+  const int64_t head_dim = job.p.q.shape[2];
+  const BackwardBuffers b = BackwardBuffersIn(scratch, head_dim);
+#if HWY_TARGET == HWY_AVX3
+  if (job.panels.pairs()) {
+    const PairProducts products{job.panels.in_tiles()};
+    const BackwardPairs pairs = BackwardPairsIn(scratch, head_dim);
+    ForEachVisit(query, tile, tile, [&](const Visit& visit) {
+      BackwardVisitPairs(products, job, query, head, visit, b, pairs);
+    });
+    return;
+  }
+#endif
+  WithHeadTag(head_dim, [&](auto d) {
+    ForEachVisit(query, tile, tile, [&](const Visit& visit) {
+      BackwardVisit(d, job, query, head, visit, b);
+    });
+  });
+}
+
+// Query tiles of one head that visit the key tiles together, so that these come
+// from memory once for all of them. An element is added to in the order it
+// would have alone: of dk and dv, query tiles ascend; of dq, key tiles do.
+constexpr int64_t kMaxTogether = 4;
+struct Together {
+  const QueryTile* queries[kMaxTogether];
+  int64_t count = 0;
+};
+
+// All their visits to key tiles [first, last].
+void BackwardQueryTiles(const BackwardJob& job, const Together& together,
+                        int64_t head, int64_t first, int64_t last,
+                        float* scratch) {
+  const AttentionBackwardParams& p = job.p;
+  const int64_t head_dim = p.q.shape[2];
+  const int64_t floats = BackwardFloats(head_dim);
+  std::optional<TileScope> tiles;
+  if (job.panels.in_tiles()) tiles.emplace();
+  for (int64_t i = 0; i < together.count; ++i) {
+    LoadRows(job, *together.queries[i], head, scratch + i * floats);
+  }
+  for (int64_t tile = first; tile <= last; ++tile) {
+    for (int64_t i = 0; i < together.count; ++i) {
+      VisitKeyTile(job, *together.queries[i], head, tile, scratch + i * floats);
+    }
+  }
+  for (int64_t i = 0; i < together.count && job.wants_dq; ++i) {
+    const QueryTile& query = *together.queries[i];
+    const int64_t token = job.segment.segment.begin + query.begin;
+    const BackwardBuffers b = BackwardBuffersIn(scratch + i * floats, head_dim);
+    for (int64_t r = 0; r < query.rows; ++r) {
+      ScaledCopy(b.dqueries + r * head_dim, p.scale, At(p.dq, token + r, head),
+                 head_dim);
+    }
   }
 }
 
@@ -96,12 +127,24 @@ void BackwardKeyTiles(const BackwardJob& job, int64_t first, int64_t last,
   const int64_t group = job.p.q.shape[1] / job.p.k.shape[1];
   for (int64_t h = job.kv_head * group; h < (job.kv_head + 1) * group; ++h) {
     const bool shifted = IsShifted(*job.p.pattern, job.p.q.shape[1], h);
+    Together together;
     for (const QueryTile& query : job.segment.queries[shifted]) {
-      bool visited = false;
-      ForEachVisit(query, first, last, [&](const Visit&) { visited = true; });
-      if (visited) BackwardQueryTile(job, query, h, first, last, scratch);
+      bool visits = false;
+      ForEachVisit(query, first, last, [&](const Visit&) { visits = true; });
+      if (!visits) continue;
+      together.queries[together.count++] = &query;
+      if (together.count < kMaxTogether) continue;
+      BackwardQueryTiles(job, together, h, first, last, scratch);
+      together.count = 0;
     }
+    if (together.count == 0) continue;
+    BackwardQueryTiles(job, together, h, first, last, scratch);
   }
+}
+
+// Scratch of a task.
+int64_t SweepFloats(int64_t head_dim) {
+  return kMaxTogether * BackwardFloats(head_dim);
 }
 
 float DotRow(const float* a, const float* b, int64_t n) {
@@ -126,8 +169,8 @@ void RunQueryTile(const AttentionBackwardParams& p, const SegmentPlan& segment,
                   const Panels& panels, const float* delta, int64_t head,
                   const QueryTile& query, float* scratch) {
   const int64_t kv_head = head * p.k.shape[1] / p.q.shape[1];
-  BackwardQueryTile({p, segment, panels, delta, kv_head, true, false}, query,
-                    head, 0, segment.key_tiles, scratch);
+  BackwardQueryTiles({p, segment, panels, delta, kv_head, true, false},
+                     {{&query}, 1}, head, 0, segment.key_tiles, scratch);
 }
 
 }  // namespace
@@ -138,7 +181,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace sinklora::kernels::cpu {
 
-HWY_EXPORT(BackwardFloats);
+HWY_EXPORT(SweepFloats);
 HWY_EXPORT(DotRow);
 HWY_EXPORT(RunKeyTiles);
 HWY_EXPORT(RunQueryTile);
@@ -187,7 +230,7 @@ class Backward {
 
 float* Backward::ThreadScratch(int thread) {
   return context_.thread_scratch[thread].Reserve<float>(
-      HWY_DYNAMIC_DISPATCH(BackwardFloats)(p_.q.shape[2]));
+      HWY_DYNAMIC_DISPATCH(SweepFloats)(p_.q.shape[2]));
 }
 
 void Backward::ComputeDelta() {

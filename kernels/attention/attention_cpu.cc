@@ -1,5 +1,5 @@
-// Forward training attention: online softmax over tiles. A task is one query
-// tile of one head.
+// Forward training attention: online softmax over tiles. A task is a few
+// neighbouring query tiles of one head.
 //
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
@@ -91,31 +91,27 @@ HWY_INLINE void ForwardVisitPairs(PairProducts products, const Visit& visit,
 }
 #endif
 
-// All visits of the tile, whose scaled queries are in `b`.
-void ForwardVisits(const SegmentPlan& segment, const QueryTile& query,
-                   int64_t kv_head, const Panels& panels, int64_t head_dim,
-                   ForwardBuffers& b) {
+// The visits of a query tile, whose scaled queries are in `b`, to one key tile.
+void VisitKeyTile(const SegmentPlan& segment, const QueryTile& query,
+                  int64_t kv_head, int64_t key_tile, const Panels& panels,
+                  int64_t head_dim, ForwardBuffers& b) {
+  const int64_t tile = segment.first_key_tile + key_tile;
+  const bool finite = panels.Finite(kValueRows, kv_head, tile);
 #if HWY_TARGET == HWY_AVX3
   if (panels.pairs()) {
     const PairProducts products{panels.in_tiles()};
-    std::optional<TileScope> tiles;
-    if (products.in_tiles) tiles.emplace();
-    ForEachVisit(query, 0, segment.key_tiles, [&](const Visit& visit) {
-      const int64_t tile = segment.first_key_tile + visit.tile;
-      ForwardVisitPairs(products, visit,
-                        panels.GetPairs(kKeysTransposed, kv_head, tile),
-                        panels.GetPairs(kValueRows, kv_head, tile),
-                        panels.Finite(kValueRows, kv_head, tile), head_dim, b);
+    ForEachVisit(query, key_tile, key_tile, [&](const Visit& visit) {
+      ForwardVisitPairs(
+          products, visit, panels.GetPairs(kKeysTransposed, kv_head, tile),
+          panels.GetPairs(kValueRows, kv_head, tile), finite, head_dim, b);
     });
     return;
   }
 #endif
   WithHeadTag(head_dim, [&](auto d) {
-    ForEachVisit(query, 0, segment.key_tiles, [&](const Visit& visit) {
-      const int64_t tile = segment.first_key_tile + visit.tile;
+    ForEachVisit(query, key_tile, key_tile, [&](const Visit& visit) {
       ForwardVisit(d, visit, panels.Get(kKeysTransposed, kv_head, tile),
-                   panels.Get(kValueRows, kv_head, tile),
-                   panels.Finite(kValueRows, kv_head, tile), head_dim, b);
+                   panels.Get(kValueRows, kv_head, tile), finite, head_dim, b);
     });
   });
 }
@@ -139,24 +135,51 @@ void LoadQueries(const AttentionForwardParams& p, int64_t token, int64_t rows,
   }
 }
 
-void ForwardTile(const AttentionForwardParams& p, const SegmentPlan& segment,
-                 const QueryTile& query, int64_t head, const Panels& panels,
-                 float* scratch) {
+// Query tiles [queries, queries + count) of one head, which visit each key tile
+// one after the other, so that it comes from memory once.
+constexpr int64_t kMaxTogether = 2;
+
+void ForwardTiles(const AttentionForwardParams& p, const SegmentPlan& segment,
+                  const QueryTile* queries, int64_t count, int64_t head,
+                  const Panels& panels, float* scratch) {
   const int64_t head_dim = p.q.shape[2];
   const int64_t kv_head = head * p.k.shape[1] / p.q.shape[1];
-  const int64_t token = segment.segment.begin + query.begin;
-  ForwardBuffers b = ForwardBuffersIn(scratch, head_dim);
-  LoadQueries(p, token, query.rows, head, panels.pairs(), b);
-  std::memset(b.sums, 0, query.rows * head_dim * sizeof(float));
-  ForwardVisits(segment, query, kv_head, panels, head_dim, b);
-  for (int64_t r = 0; r < query.rows; ++r) {
-    const RowSoftmax& row = b.rows[r];
-    ScaledCopy(b.sums + r * head_dim, 1.0f / row.sum,
-               At(p.out, token + r, head), head_dim);
-    if (p.lse.empty()) continue;
-    At(p.lse, head)[token + r] = row.top + std::log(row.sum);
+  const auto token = [&](int64_t i) {
+    return segment.segment.begin + queries[i].begin;
+  };
+  ForwardBuffers buffers[kMaxTogether];
+  std::optional<TileScope> tiles;
+  if (panels.in_tiles()) tiles.emplace();
+  int64_t end = 0;  // of the key tiles that any of them sees
+  for (int64_t i = 0; i < count; ++i) {
+    ForwardBuffers& b = buffers[i];
+    b = ForwardBuffersIn(scratch + i * ForwardFloats(head_dim), head_dim);
+    LoadQueries(p, token(i), queries[i].rows, head, panels.pairs(), b);
+    std::memset(b.sums, 0, queries[i].rows * head_dim * sizeof(float));
+    end = std::max(end, (queries[i].begin + queries[i].rows - 1) / kTile + 1);
+  }
+  for (int64_t tile = 0; tile < end; ++tile) {
+    for (int64_t i = 0; i < count; ++i) {
+      VisitKeyTile(segment, queries[i], kv_head, tile, panels, head_dim,
+                   buffers[i]);
+    }
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t r = 0; r < queries[i].rows; ++r) {
+      const RowSoftmax& row = buffers[i].rows[r];
+      ScaledCopy(buffers[i].sums + r * head_dim, 1.0f / row.sum,
+                 At(p.out, token(i) + r, head), head_dim);
+      if (p.lse.empty()) continue;
+      At(p.lse, head)[token(i) + r] = row.top + std::log(row.sum);
+    }
   }
 }
+
+// Scratch of a task.
+int64_t TaskFloats(int64_t head_dim) {
+  return kMaxTogether * ForwardFloats(head_dim);
+}
+int64_t MaxTogether() { return kMaxTogether; }
 
 }  // namespace
 }  // namespace HWY_NAMESPACE
@@ -166,35 +189,45 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace sinklora::kernels::cpu {
 
-HWY_EXPORT(ForwardFloats);
-HWY_EXPORT(ForwardTile);
+HWY_EXPORT(ForwardTiles);
+HWY_EXPORT(MaxTogether);
+HWY_EXPORT(TaskFloats);
 
 namespace {
 
 struct Task {
   const SegmentPlan* segment;
-  const QueryTile* query;
+  const QueryTile* queries;  // so many
+  int64_t count;
   int64_t head;
+
+  int64_t pairs() const {
+    int64_t sum = 0;
+    for (int64_t i = 0; i < count; ++i) sum += PairsOf(queries[i]);
+    return sum;
+  }
 };
 
-// Query tiles of heads [first, last), the longest first so that the end of the
-// op is not one thread's.
+// Query tiles of heads [first, last), up to `together` in a task, the longest
+// first so that the end of the op is not one thread's.
 std::vector<Task> MakeTasks(const AttentionPlan& plan,
                             const AttentionForwardParams& p, int64_t first,
-                            int64_t last) {
+                            int64_t last, int64_t together) {
   std::vector<Task> tasks;
   for (const SegmentPlan& segment : plan.segments) {
     for (int64_t h = first; h < last; ++h) {
       const bool shifted = IsShifted(*p.pattern, p.q.shape[1], h);
-      for (const QueryTile& query : segment.queries[shifted]) {
-        tasks.push_back({&segment, &query, h});
+      const std::vector<QueryTile>& queries = segment.queries[shifted];
+      const auto tiles = static_cast<int64_t>(queries.size());
+      for (int64_t i = 0; i < tiles; i += together) {
+        tasks.push_back(
+            {&segment, &queries[i], std::min(together, tiles - i), h});
       }
     }
   }
-  std::stable_sort(tasks.begin(), tasks.end(),
-                   [](const Task& a, const Task& b) {
-                     return PairsOf(*a.query) > PairsOf(*b.query);
-                   });
+  std::stable_sort(
+      tasks.begin(), tasks.end(),
+      [](const Task& a, const Task& b) { return a.pairs() > b.pairs(); });
   return tasks;
 }
 
@@ -213,13 +246,19 @@ void AttentionForward(const AttentionForwardParams& p, CpuContext& context) {
   for (int64_t kv = 0; kv < kv_heads; kv += batch) {
     const int64_t count = std::min(batch, kv_heads - kv);
     panels.Pack(kv, count);
-    const auto tasks = MakeTasks(plan, p, kv * group, (kv + count) * group);
+    const auto make = [&](int64_t together) {
+      return MakeTasks(plan, p, kv * group, (kv + count) * group, together);
+    };
+    std::vector<Task> tasks = make(HWY_DYNAMIC_DISPATCH(MaxTogether)());
+    const auto enough = static_cast<size_t>(8 * context.pool.num_threads());
+    if (tasks.size() < enough) tasks = make(1);
     context.pool.Run(static_cast<int64_t>(tasks.size()), [&](int64_t i,
                                                              int thread) {
       float* scratch = context.thread_scratch[thread].Reserve<float>(
-          HWY_DYNAMIC_DISPATCH(ForwardFloats)(head_dim));
-      HWY_DYNAMIC_DISPATCH(ForwardTile)
-      (p, *tasks[i].segment, *tasks[i].query, tasks[i].head, panels, scratch);
+          HWY_DYNAMIC_DISPATCH(TaskFloats)(head_dim));
+      const Task& task = tasks[i];
+      HWY_DYNAMIC_DISPATCH(ForwardTiles)
+      (p, *task.segment, task.queries, task.count, task.head, panels, scratch);
     });
   }
 }

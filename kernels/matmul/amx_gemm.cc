@@ -41,16 +41,31 @@ __mmask32 ElementsLeft(int64_t n) {
              : static_cast<__mmask32>((1u << std::max<int64_t>(n, 0)) - 1u);
 }
 
+// 32 elements as bf16, those of the mask.
+SINKLORA_AMX_TARGET inline __m512i LoadElements(__mmask32 mask,
+                                                const bf16_t* from) {
+  return _mm512_maskz_loadu_epi16(mask, from);
+}
+SINKLORA_AMX_TARGET inline __m512i LoadElements(__mmask32 mask,
+                                                const float* from) {
+  const auto low = static_cast<__mmask16>(mask);
+  const auto high = static_cast<__mmask16>(mask >> kLanes);
+  return reinterpret_cast<__m512i>(
+      _mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(high, from + kLanes),
+                          _mm512_maskz_loadu_ps(low, from)));
+}
+
 // Rows [row, row + 16) of x [rows][k] as tiles along k, zeros beyond either.
-SINKLORA_AMX_TARGET void PackRows(const bf16_t* x, int64_t rows, int64_t k,
+template <typename T>
+SINKLORA_AMX_TARGET void PackRows(const T* x, int64_t rows, int64_t k,
                                   int64_t row, char* tiles) {
   const int64_t held = std::clamp<int64_t>(rows - row, 0, kTileRows);
-  const bf16_t* from = x + row * k;
+  const T* from = x + row * k;
   for (int64_t e = 0; e < k; e += kTileElements, tiles += kTileBytes) {
     const __mmask32 mask = ElementsLeft(k - e);
     for (int64_t i = 0; i < held; ++i) {
       _mm512_store_si512(tiles + i * kTileRowBytes,
-                         _mm512_maskz_loadu_epi16(mask, from + i * k + e));
+                         LoadElements(mask, from + i * k + e));
     }
     std::memset(tiles + held * kTileRowBytes, 0,
                 (kTileRows - held) * kTileRowBytes);
@@ -58,7 +73,8 @@ SINKLORA_AMX_TARGET void PackRows(const bf16_t* x, int64_t rows, int64_t k,
 }
 
 // Columns [column, column + 16) of the transpose of x [columns][k].
-SINKLORA_AMX_TARGET void PackTransposedColumns(const bf16_t* x, int64_t columns,
+template <typename T>
+SINKLORA_AMX_TARGET void PackTransposedColumns(const T* x, int64_t columns,
                                                int64_t k, int64_t column,
                                                char* tiles) {
   for (int64_t e = 0; e < k; e += kTileElements, tiles += kTileBytes) {
@@ -67,8 +83,8 @@ SINKLORA_AMX_TARGET void PackTransposedColumns(const bf16_t* x, int64_t columns,
 #pragma GCC unroll 16
     for (int64_t i = 0; i < kLanes; ++i) {
       const bool exists = column + i < columns;
-      block[i] = _mm512_maskz_loadu_epi16(
-          exists ? mask : 0, (exists ? x + (column + i) * k : x) + e);
+      block[i] = LoadElements(exists ? mask : 0,
+                              (exists ? x + (column + i) * k : x) + e);
     }
     Transpose16(block);
 #pragma GCC unroll 16
@@ -147,8 +163,8 @@ class Product {
   Product(const GemmShape& s, const void* a, const void* b, void* out)
       : s_(s),
         swapped_(s.transpose_b),
-        r_(static_cast<const bf16_t*>(swapped_ ? b : a)),
-        c_(static_cast<const bf16_t*>(swapped_ ? a : b)),
+        a_(a),
+        b_(static_cast<const bf16_t*>(b)),
         rows_(swapped_ ? s.n : s.m),
         columns_(swapped_ ? s.m : s.n),
         tiles_(TilesOf(s.k)),
@@ -156,6 +172,7 @@ class Product {
 
   void Run(Scratch& scratch);
   void RunFewRows(Scratch& scratch);
+  bool a_is_f32() const { return s_.a_dtype == DType::kF32; }
   bool few_rows() const { return swapped_ && columns_ <= kTileColumns; }
 
  private:
@@ -167,8 +184,8 @@ class Product {
 
   const GemmShape& s_;
   const bool swapped_;
-  const bf16_t* const r_;
-  const bf16_t* const c_;
+  const void* const a_;  // s.a_dtype
+  const bf16_t* const b_;
   const int64_t rows_, columns_;
   const int64_t tiles_;  // along k
   void* const out_;
@@ -177,10 +194,14 @@ class Product {
 void Product::PackC(int64_t column, int64_t columns, char* tiles) const {
   for (int64_t i = 0; i < columns;
        i += kTileColumns, tiles += tiles_ * kTileBytes) {
-    if (swapped_) {
-      PackTransposedColumns(c_, columns_, s_.k, column + i, tiles);
+    if (!swapped_) {
+      PackColumns(b_, columns_, s_.k, column + i, tiles);
+    } else if (a_is_f32()) {
+      PackTransposedColumns(static_cast<const float*>(a_), columns_, s_.k,
+                            column + i, tiles);
     } else {
-      PackColumns(c_, columns_, s_.k, column + i, tiles);
+      PackTransposedColumns(static_cast<const bf16_t*>(a_), columns_, s_.k,
+                            column + i, tiles);
     }
   }
 }
@@ -188,13 +209,19 @@ void Product::PackC(int64_t column, int64_t columns, char* tiles) const {
 TileLine Product::RowTiles(int64_t row, char* tiles) const {
   // Rows a multiple of 2 KiB apart share a few sets of the first cache and
   // drive each other out.
-  const bool in_place =
-      s_.k % kTileElements == 0 && s_.k % 1024 != 0 && row + kTileRows <= rows_;
+  const bool converts = !swapped_ && a_is_f32();
+  const bool in_place = !converts && s_.k % kTileElements == 0 &&
+                        s_.k % 1024 != 0 && row + kTileRows <= rows_;
+  const auto* r = swapped_ ? b_ : static_cast<const bf16_t*>(a_);
   if (in_place) {
-    return {reinterpret_cast<const char*>(r_ + row * s_.k),
+    return {reinterpret_cast<const char*>(r + row * s_.k),
             s_.k * static_cast<int64_t>(sizeof(bf16_t)), kTileRowBytes};
   }
-  PackRows(r_, rows_, s_.k, row, tiles);
+  if (converts) {
+    PackRows(static_cast<const float*>(a_), rows_, s_.k, row, tiles);
+  } else {
+    PackRows(r, rows_, s_.k, row, tiles);
+  }
   return {tiles, kTileRowBytes, kTileBytes};
 }
 
@@ -322,12 +349,12 @@ SINKLORA_AMX_TARGET void Product::RunFewRows(Scratch& scratch) {
     _tile_zero(0);
     _tile_zero(1);
     if (whole && row + kBlock <= rows_) {
-      const bf16_t* r = r_ + row * s_.k;
+      const bf16_t* r = b_ + row * s_.k;
       const bool last = row + 2 * kBlock > rows_;
       MultiplyInPlace(r, s_.k, last ? r : r + kBlock * s_.k, packed_c, tiles_);
     } else {
-      PackRows(r_, rows_, s_.k, row, packed_r);
-      PackRows(r_, rows_, s_.k, row + kTileRows, packed_r + line);
+      PackRows(b_, rows_, s_.k, row, packed_r);
+      PackRows(b_, rows_, s_.k, row + kTileRows, packed_r + line);
       for (int64_t t = 0; t < tiles_; ++t) {
         _tile_loadd(6, packed_c + t * kTileBytes, kTileRowBytes);
         _tile_loadd(4, packed_r + t * kTileBytes, kTileRowBytes);

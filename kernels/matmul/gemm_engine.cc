@@ -215,6 +215,8 @@ GemmEngine::~GemmEngine() = default;
 
 bool GemmEngine::has_bf16() const { return impl_->has_bf16; }
 
+bool GemmEngine::rounds_a() const { return impl_->use_amx; }
+
 void GemmEngine::Run(const GemmShape& shape, const void* a, const void* b,
                      void* out, int thread) {
   if (!impl_->use_onednn) {

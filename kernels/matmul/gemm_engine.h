@@ -21,10 +21,11 @@
 namespace sinklora::kernels::cpu {
 
 // out[m, n] = alpha * a[m, k] * op(b) + (accumulate ? out : 0), all row-major
-// without gaps. m, n, k >= 1.
+// without gaps, b in `dtype`. m, n, k >= 1.
 struct GemmShape {
   int64_t m = 0, n = 0, k = 0;
-  DType dtype = DType::kF32;      // of a and b; bf16 needs has_bf16()
+  DType dtype = DType::kF32;      // of the products; bf16 needs has_bf16()
+  DType a_dtype = dtype;          // f32 for bf16 products needs rounds_a()
   DType out_dtype = DType::kF32;  // bf16 needs bf16 operands
   bool transpose_b = false;       // b is [n, k] instead of [k, n]
   bool accumulate = false;
@@ -42,6 +43,9 @@ class GemmEngine {
   // Whether bf16 operands are multiplied natively. Without it callers widen to
   // f32, which loses nothing.
   bool has_bf16() const;
+
+  // Whether bf16 products take an f32 `a`, which they round to nearest even.
+  bool rounds_a() const;
 
   // Throws std::bad_alloc, dnnl::error or std::runtime_error.
   void Run(const GemmShape& shape, const void* a, const void* b, void* out,

@@ -104,7 +104,8 @@ class Product {
  private:
   void RunTile(int64_t row, int64_t rows, int64_t col, int64_t cols,
                int thread);
-  const void* TileOfA(int64_t row, int64_t rows, char** scratch) const;
+  const void* TileOfA(int64_t row, int64_t rows, char** scratch,
+                      DType* dtype) const;
   const void* TileOfB(int64_t col, int64_t cols, char** scratch) const;
   void StoreTile(const char* tile, DType tile_dtype, int64_t row, int64_t rows,
                  int64_t col, int64_t cols) const;
@@ -148,8 +149,17 @@ void Product::PackB() {
   dense_b_ = to;
 }
 
-const void* Product::TileOfA(int64_t row, int64_t rows, char** scratch) const {
+// `dtype` becomes that of what is returned.
+const void* Product::TileOfA(int64_t row, int64_t rows, char** scratch,
+                             DType* dtype) const {
   const bool vector = m_ == 1 && p_.a.stride[0] == 1;
+  const bool rounds = dtype_ == DType::kBF16 && context_.gemm.rounds_a() &&
+                      p_.a.dtype == DType::kF32;
+  if (rounds && !a_.transpose && (m_ <= 1 || p_.a.stride[0] == k_)) {
+    *dtype = DType::kF32;
+    return a_.Row(row, 0);
+  }
+  *dtype = dtype_;
   if (!a_.transpose && a_.DenseAs(dtype_)) return a_.Row(row, 0);
   if (a_.transpose && vector && a_.Holds(dtype_)) return p_.a.data;
   char* to = *scratch;
@@ -201,11 +211,12 @@ void Product::RunTile(int64_t row, int64_t rows, int64_t col, int64_t cols,
                   .n = cols,
                   .k = k_,
                   .dtype = dtype_,
+                  .a_dtype = dtype_,
                   .out_dtype = p_.out.dtype,
                   .transpose_b = b_.transpose,
                   .accumulate = p_.beta != 0.0f,
                   .alpha = p_.alpha};
-  const void* a = TileOfA(row, rows, &scratch);
+  const void* a = TileOfA(row, rows, &scratch, &shape.a_dtype);
   const void* b = TileOfB(col, cols, &scratch);
   // bf16 results of f32 products pass through an f32 tile.
   if (dtype_ == DType::kF32) shape.out_dtype = DType::kF32;
