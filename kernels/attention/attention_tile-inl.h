@@ -18,10 +18,8 @@
 
 #include "hwy/highway.h"
 #include "kernels/attention/attention_plan.h"
-#if defined(__x86_64__)
 #include "kernels/cpu/amx.h"
 #include "kernels/cpu/amx_tile_gemm.h"
-#endif
 #include "kernels/cpu/bf16_gemm.h"
 #include "kernels/cpu/micro_gemm-inl.h"
 #include "kernels/cpu/simd-inl.h"

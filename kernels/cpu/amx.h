@@ -1,5 +1,6 @@
 // For functions written with AMX: tiles of 16 rows of 64 bytes and their bf16
-// products (Intel since Sapphire Rapids). x86-64 Linux only.
+// products (Intel since Sapphire Rapids). Elsewhere there is just the answer
+// that there are none.
 //
 // A tile product adds, for each of its 16 x 16 results, the even and the odd
 // elements of 32 along the summed dimension in two chains from zero, then their
@@ -13,12 +14,14 @@
 
 #include <cstdint>
 
+#if defined(__x86_64__)
 #include "kernels/cpu/avx512.h"
 
 #define SINKLORA_AMX_TARGET                                                    \
   __attribute__((                                                              \
       target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16,amx-tile,amx-" \
              "bf16")))
+#endif
 
 namespace sinklora::kernels::cpu {
 
@@ -30,6 +33,7 @@ inline constexpr int64_t kTilePairs = kTileElements / 2;
 inline constexpr int64_t kTileRowBytes = 64;
 inline constexpr int64_t kTileBytes = kTileRows * kTileRowBytes;
 
+#if defined(__x86_64__)
 // Whether the processor has bf16 tiles and the kernel lets this process use
 // them, which is asked for at the first call. Thread-safe.
 bool AmxUsable();
@@ -43,6 +47,10 @@ class TileScope {
   TileScope(const TileScope&) = delete;
   TileScope& operator=(const TileScope&) = delete;
 };
+#else
+inline bool AmxUsable() { return false; }
+struct TileScope {};
+#endif
 
 }  // namespace sinklora::kernels::cpu
 

@@ -7,10 +7,8 @@
 #include <mutex>
 #include <string>
 
-#include "oneapi/dnnl/dnnl.hpp"
-#if defined(__x86_64__)
 #include "kernels/cpu/amx.h"
-#endif
+#include "oneapi/dnnl/dnnl.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/cpu_isa.cc"
@@ -74,11 +72,7 @@ bool ProcessorHasBf16() {
 bool Has(CpuIsa isa) {
   if (isa < CpuIsa::kAvx512Bf16) return true;  // Highway knows
   if (!ProcessorHasBf16()) return false;
-#if defined(__x86_64__)
   return isa < CpuIsa::kAmx || AmxUsable();
-#else
-  return false;
-#endif
 }
 
 // Of this build on this machine, whatever is fixed.
