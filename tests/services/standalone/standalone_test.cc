@@ -177,7 +177,8 @@ void CheckFamilies(const std::string& text) {
         name, std::regex("_(ms|millis|micros|kb|mb|mib|gib|percent)(_|$)")))
         << name;
     if (family.type == "histogram") {
-      EXPECT_TRUE(name.ends_with("_seconds") || name.ends_with("_ratio"))
+      EXPECT_TRUE(name.ends_with("_seconds") || name.ends_with("_ratio") ||
+                  name.ends_with("_sequences"))
           << name;
     }
   }
