@@ -219,4 +219,21 @@ Validator& Validator::Range(std::string_view field, const ConstTensorView& view,
   return *this;
 }
 
+Validator& Validator::AscendingRows(const ConstTensorView& rows,
+                                    std::string_view field,
+                                    const ConstTensorView& of) {
+  if (rows.empty() || !ok()) return *this;
+  Tensor("rows", rows, kI32, {kAny});
+  Value(of.rank == 2, std::string(field) + ".rank", int64_t{of.rank},
+        "2 where rows are given");
+  Range("rows", rows, 0, of.shape[0]);
+  for (int64_t i = 1; i < rows.shape[0] && ok(); ++i) {
+    const int32_t* row = rows.as<int32_t>() + i;
+    if (row[0] > row[-1]) continue;
+    return Fail(Indexed("rows", "", i), std::to_string(row[0]),
+                Concat({"> ", std::to_string(row[-1]), ", the one before"}));
+  }
+  return *this;
+}
+
 }  // namespace sinklora::kernels

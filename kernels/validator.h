@@ -65,6 +65,11 @@ class Validator {
   Validator& Range(std::string_view field, const ConstTensorView& view,
                    int64_t low, int64_t high);
 
+  // The optional `rows` of a flat tensor: i32 [any], ascending, indices of rows
+  // of `of`, which then has rank 2.
+  Validator& AscendingRows(const ConstTensorView& rows, std::string_view field,
+                           const ConstTensorView& of);
+
   bool ok() const { return status_.ok(); }
   const Status& status() const { return status_; }
 

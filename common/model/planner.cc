@@ -54,6 +54,9 @@ absl::StatusOr<TrainingPlan> PlanTraining(const LlamaConfig& base,
     plan.trainable_parameters += spec.num_elements();
     plan.trainable_bytes +=
         spec.num_elements() * (4 * 4 + (spec.bf16_product ? 2 : 0));
+    if (spec.gradient_of_tokens) {
+      plan.trainable_bytes += 2 * internal::RowSet::SizeBytes(spec.shape[0]);
+    }
   }
   plan.weight_bytes = FrozenBytes(base, options, specs) +
                       internal::RopeTables::SizeBytes(

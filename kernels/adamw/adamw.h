@@ -26,6 +26,10 @@ struct AdamWParams {
   float eps = 1e-8f;
   float weight_decay = 0.0f;
   float grad_scale = 1.0f;  // clipping factor
+  // [count] i32 ascending, or empty. Where given, tensors are [rows, columns],
+  // grad, m and v are zero outside of these rows, and weight_decay is 0: the
+  // other rows stay as they are and may go unread.
+  ConstTensorView rows{};
 };
 
 }  // namespace sinklora::kernels

@@ -74,13 +74,25 @@ AdamWFactors FactorsOf(const AdamWParams& p) {
 
 void AdamW(const AdamWParams& p, CpuContext& context) {
   const AdamWFactors factors = FactorsOf(p);
-  ParallelBlocks(context.pool, p.param.num_elements(), kTaskElements,
-                 [&](int64_t begin, int64_t end, int) {
-                   HWY_DYNAMIC_DISPATCH(AdamWBlock)
-                   (factors, p.grad.as<float>() + begin,
-                    p.param.as<float>() + begin, p.m.as<float>() + begin,
-                    p.v.as<float>() + begin, end - begin);
-                 });
+  const auto update = [&](int64_t begin, int64_t n) {
+    HWY_DYNAMIC_DISPATCH(AdamWBlock)
+    (factors, p.grad.as<float>() + begin, p.param.as<float>() + begin,
+     p.m.as<float>() + begin, p.v.as<float>() + begin, n);
+  };
+  if (!p.rows.empty()) {
+    const int64_t columns = p.param.shape[1];
+    const int32_t* rows = p.rows.as<int32_t>();
+    ParallelBlocks(context.pool, p.rows.shape[0], RowsPerTask(columns),
+                   [&](int64_t begin, int64_t end, int) {
+                     for (int64_t i = begin; i < end; ++i) {
+                       update(rows[i] * columns, columns);
+                     }
+                   });
+    return;
+  }
+  ParallelBlocks(
+      context.pool, p.param.num_elements(), kTaskElements,
+      [&](int64_t begin, int64_t end, int) { update(begin, end - begin); });
 }
 
 }  // namespace sinklora::kernels::cpu

@@ -25,6 +25,9 @@ Status Validate(const AdamWParams& p) {
       .Value(std::isfinite(p.weight_decay), "weight_decay", p.weight_decay,
              "finite")
       .Value(std::isfinite(p.grad_scale), "grad_scale", p.grad_scale, "finite")
+      .AscendingRows(p.rows, "param", p.param)
+      .Value(p.rows.empty() || p.weight_decay == 0.0f, "weight_decay",
+             p.weight_decay, "0 where rows are given")
       .status();
 }
 

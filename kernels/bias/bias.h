@@ -14,7 +14,7 @@ struct BiasForwardParams {
   TensorView out;        // [tokens, columns]
 };
 
-// dbias += sum over t of dout[t], in row order.
+// dbias += sum over t of dout[t], in an order that the number of tokens fixes.
 struct BiasBackwardParams {
   ConstTensorView dout;  // [tokens, columns]
   TensorView dbias;      // [columns]

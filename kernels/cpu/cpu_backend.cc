@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/cpu_backend.h"
 
+#include <cstring>
 #include <exception>
 #include <new>
 
@@ -13,6 +14,8 @@ namespace {
 
 // Freed blocks kept for the next step; see HostAllocator.
 constexpr int64_t kMaxPooledBytes = int64_t{1} << 30;
+// Zeros that are worth waking a thread for.
+constexpr int64_t kZeroBlockBytes = int64_t{1} << 20;
 
 // Validates, runs, and turns what oneDNN or an allocation throws into a Status.
 template <typename Params>
@@ -44,6 +47,19 @@ std::string CpuBackend::description() const {
          std::string(cpu::NameOf(cpu::ActiveCpuIsa())) + " (Highway " +
          cpu::HighwayTargetName() + "), " +
          (context_->gemm.has_bf16() ? "bf16 products" : "f32 products");
+}
+
+Status CpuBackend::Zero(void* device, int64_t size_bytes) {
+  // Small ones, and what it refuses.
+  if (size_bytes <= kZeroBlockBytes || device == nullptr) {
+    return HostBackend::Zero(device, size_bytes);
+  }
+  auto* bytes = static_cast<char*>(device);
+  cpu::ParallelBlocks(context_->pool, size_bytes, kZeroBlockBytes,
+                      [&](int64_t begin, int64_t end, int) {
+                        std::memset(bytes + begin, 0, end - begin);
+                      });
+  return OkStatus();
 }
 
 Status CpuBackend::MatMul(const MatMulParams& p) {

@@ -23,6 +23,8 @@ class CpuBackend final : public HostBackend {
   std::string_view name() const override { return "cpu"; }
   std::string description() const override;
 
+  Status Zero(void* device, int64_t size_bytes) override;
+
   Status MatMul(const MatMulParams& p) override;
   Status Quantize(const QuantizeParams& p) override;
   Status QuantizedMatMul(const QuantizedMatMulParams& p) override;

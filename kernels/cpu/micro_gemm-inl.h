@@ -17,6 +17,7 @@
 #endif
 
 #include <cstdint>
+#include <type_traits>
 
 #include "hwy/highway.h"
 #include "kernels/cpu/simd-inl.h"
@@ -95,9 +96,10 @@ HWY_INLINE void GemmRows(D d, GemmTile<B> t, int64_t cols) {
   if (left == 1) GemmBlock<kRows, 1>(d, t);
 }
 
-// rows x cols outputs. REQUIRES: cols is a multiple of the lanes of d.
+// rows x cols outputs, in vectors of d alone. REQUIRES: cols is a multiple of
+// their lanes.
 template <class D, typename B>
-HWY_INLINE void MicroGemm(D d, GemmTile<B> t, int64_t rows, int64_t cols) {
+HWY_INLINE void MicroGemmOf(D d, GemmTile<B> t, int64_t rows, int64_t cols) {
   const auto advance = [&](int done) {
     t.a += done * t.a_row;
     t.out += done * t.out_row;
@@ -116,6 +118,21 @@ HWY_INLINE void MicroGemm(D d, GemmTile<B> t, int64_t rows, int64_t cols) {
     advance(2);
   }
   if (rows >= 1) GemmRows<1>(d, t, cols);
+}
+
+// rows x cols outputs, in whole vectors and the rest in those of d. REQUIRES:
+// cols is a multiple of the lanes of d.
+template <class D, typename B>
+HWY_INLINE void MicroGemm(D d, GemmTile<B> t, int64_t rows, int64_t cols) {
+  if constexpr (!std::is_same_v<D, F32Tag>) {
+    const F32Tag full;
+    const int64_t whole = cols - cols % static_cast<int64_t>(hn::Lanes(full));
+    if (whole > 0) MicroGemmOf(full, t, rows, whole);
+    t.b += whole;
+    t.out += whole;
+    cols -= whole;
+  }
+  if (cols > 0) MicroGemmOf(d, t, rows, cols);
 }
 
 }  // namespace HWY_NAMESPACE

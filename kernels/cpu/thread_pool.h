@@ -19,7 +19,6 @@
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
-#include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -28,8 +27,23 @@ namespace sinklora::kernels::cpu {
 
 class ThreadPool {
  public:
-  // Called as task(index, thread), thread in [0, num_threads()).
-  using Task = std::function<void(int64_t, int)>;
+  // Called as task(index, thread), thread in [0, num_threads()). A reference to
+  // what it was made from, so that an op allocates nothing.
+  class Task {
+   public:
+    template <typename Body>
+    Task(const Body& body)  // NOLINT: implicit
+        : body_(&body), call_([](const void* b, int64_t index, int thread) {
+            (*static_cast<const Body*>(b))(index, thread);
+          }) {}
+    void operator()(int64_t index, int thread) const {
+      call_(body_, index, thread);
+    }
+
+   private:
+    const void* body_;
+    void (*call_)(const void*, int64_t, int);
+  };
 
   // `num_threads` >= 1 counts the caller of Run.
   explicit ThreadPool(int num_threads);

@@ -13,6 +13,9 @@ namespace sinklora::kernels {
 struct SumSquaresParams {
   ConstTensorView x;         // f32
   double* result = nullptr;  // required
+  // [count] i32 ascending, or empty. Where given, x is [rows, columns] and zero
+  // outside of these rows, which may go unread; the bits are the same.
+  ConstTensorView rows{};
 };
 
 // x *= factor.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <vector>
+#include <algorithm>
 
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/cpu_ops.h"
@@ -17,21 +17,31 @@ namespace sinklora::kernels::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-double SumSquaresBlock(const float* x, int64_t n) {
+// Of x[0, n), which is zero outside of the given rows, the first row beginning
+// at x - skipped. Zeros add nothing, so what is left out changes no bit.
+double SumSquaresBlock(const float* x, int64_t n, int64_t skipped,
+                       const int32_t* rows, int64_t num_rows, int64_t columns) {
   const hn::ScalableTag<double> dd;
   const hn::Rebind<float, decltype(dd)> df;
   const int64_t lanes = hn::Lanes(dd);
+  const int64_t step = 2 * lanes;
+  const int64_t whole = n / step * step;
   auto even = hn::Zero(dd);
   auto odd = hn::Zero(dd);
   int64_t i = 0;
-  for (; i + 2 * lanes <= n; i += 2 * lanes) {
-    const auto a = hn::PromoteTo(dd, hn::LoadU(df, x + i));
-    const auto b = hn::PromoteTo(dd, hn::LoadU(df, x + i + lanes));
-    even = hn::MulAdd(a, a, even);
-    odd = hn::MulAdd(b, b, odd);
+  for (int64_t r = 0; r < num_rows; ++r) {
+    const int64_t begin = rows[r] * columns - skipped;
+    const int64_t end = std::min(begin + columns, whole);
+    if (begin > i) i = begin / step * step;
+    for (; i < end; i += step) {
+      const auto a = hn::PromoteTo(dd, hn::LoadU(df, x + i));
+      const auto b = hn::PromoteTo(dd, hn::LoadU(df, x + i + lanes));
+      even = hn::MulAdd(a, a, even);
+      odd = hn::MulAdd(b, b, odd);
+    }
   }
   double sum = Sum(dd, hn::Add(even, odd));
-  for (; i < n; ++i) sum += static_cast<double>(x[i]) * x[i];
+  for (i = whole; i < n; ++i) sum += static_cast<double>(x[i]) * x[i];
   return sum;
 }
 
@@ -72,16 +82,37 @@ HWY_EXPORT(ScaleBlock);
 HWY_EXPORT(MulBlock);
 HWY_EXPORT(AddBlock);
 
+namespace {
+
+// The sum over elements [begin, end), of the given rows alone where they are.
+double SumSquaresOf(const SumSquaresParams& p, int64_t begin, int64_t end) {
+  const float* x = p.x.as<float>() + begin;
+  const int64_t n = end - begin;
+  if (p.rows.empty()) {
+    const int32_t all = 0;
+    return HWY_DYNAMIC_DISPATCH(SumSquaresBlock)(x, n, 0, &all, 1, n);
+  }
+  const int64_t columns = p.x.shape[1];
+  const int32_t* rows = p.rows.as<int32_t>();
+  const int32_t* last = rows + p.rows.shape[0];
+  const int32_t* from = std::lower_bound(rows, last, begin / columns);
+  const int32_t* to = std::lower_bound(from, last, (end - 1) / columns + 1);
+  return HWY_DYNAMIC_DISPATCH(SumSquaresBlock)(x, n, begin, from, to - from,
+                                               columns);
+}
+
+}  // namespace
+
 void SumSquares(const SumSquaresParams& p, CpuContext& context) {
   const int64_t n = p.x.num_elements();
-  std::vector<double> partial((n + kTaskElements - 1) / kTaskElements);
-  ParallelBlocks(
-      context.pool, n, kTaskElements, [&](int64_t begin, int64_t end, int) {
-        partial[begin / kTaskElements] = HWY_DYNAMIC_DISPATCH(SumSquaresBlock)(
-            p.x.as<float>() + begin, end - begin);
-      });
+  const int64_t blocks = (n + kTaskElements - 1) / kTaskElements;
+  double* partial = context.shared_scratch.Reserve<double>(blocks);
+  ParallelBlocks(context.pool, n, kTaskElements,
+                 [&](int64_t begin, int64_t end, int) {
+                   partial[begin / kTaskElements] = SumSquaresOf(p, begin, end);
+                 });
   double sum = 0.0;
-  for (double part : partial) sum += part;
+  for (int64_t i = 0; i < blocks; ++i) sum += partial[i];
   *p.result = sum;
 }
 

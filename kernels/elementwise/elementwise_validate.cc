@@ -9,6 +9,7 @@ Status Validate(const SumSquaresParams& p) {
   return Validator("sum_squares")
       .Flat("x", p.x, kF32, kAny)
       .NotNull("result", p.result)
+      .AscendingRows(p.rows, "x", p.x)
       .status();
 }
 

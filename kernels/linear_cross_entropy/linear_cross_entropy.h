@@ -19,6 +19,8 @@ namespace sinklora::kernels {
 // - onehot(labels[t])):
 //   dhidden[t] = g[t] * weight  (0 for ignored tokens),   dweight += g^T *
 //   hidden.
+// A bf16 weight rounds the other operand of each product to bf16, as MatMul
+// does: hidden and g, of dweight's product too.
 // Tokens with label -1 are ignored and cost nothing; a label >= vocab or < -1
 // is kInvalidArgument.
 struct LinearCrossEntropyParams {

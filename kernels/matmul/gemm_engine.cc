@@ -217,6 +217,12 @@ bool GemmEngine::has_bf16() const { return impl_->has_bf16; }
 
 bool GemmEngine::rounds_a() const { return impl_->use_amx; }
 
+int64_t GemmEngine::SumChunk(DType dtype, int64_t k) {
+  if (dtype == DType::kBF16 && impl_->use_amx) return 0;
+  if (impl_->use_onednn) return impl_->ChunkOf(dtype, k, 0);
+  return dtype == DType::kF32 ? k : 0;
+}
+
 void GemmEngine::Run(const GemmShape& shape, const void* a, const void* b,
                      void* out, int thread) {
   if (!impl_->use_onednn) {

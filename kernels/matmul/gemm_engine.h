@@ -47,6 +47,10 @@ class GemmEngine {
   // Whether bf16 products take an f32 `a`, which they round to nearest even.
   bool rounds_a() const;
 
+  // Terms of a sum that are one chain of multiply-adds from zero; chains are
+  // added in order. 0 where that is not how `k` terms are summed. As Run().
+  int64_t SumChunk(DType dtype, int64_t k);
+
   // Throws std::bad_alloc, dnnl::error or std::runtime_error.
   void Run(const GemmShape& shape, const void* a, const void* b, void* out,
            int thread);

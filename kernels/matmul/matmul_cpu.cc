@@ -1,7 +1,8 @@
 // Cuts a product into row tiles (tall a) or column tiles (short a, as in
 // decode), makes each operand dense and of one dtype, and hands the tiles to
 // the GemmEngine. The engine's bits do not depend on the tiling, so the tiling
-// may follow the number of threads.
+// may follow the number of threads. Products with one small extent have kernels
+// of their own (slim_matmul.h).
 //
 // SPDX-License-Identifier: Apache-2.0
 #include <cstring>
@@ -9,6 +10,7 @@
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/matmul/slim_matmul.h"
 
 namespace sinklora::kernels::cpu {
 namespace {
@@ -286,6 +288,7 @@ void MatMul(const MatMulParams& p, CpuContext& context) {
     EmptySum(p);
     return;
   }
+  if (SlimMatMul(p, context)) return;
   Product(p, context).Run();
 }
 

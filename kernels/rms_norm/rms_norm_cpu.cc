@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/row_sums.h"
 #include "kernels/cpu/rows.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -39,8 +42,10 @@ void ScaleRow(const float* x, const float* weight, float factor, float* out,
 }
 
 // With r = inv_rms and y = x * r: dx = r * (w * dout - y * mean(w * dout * y)).
+// And where dweight is given: dweight += dout * y.
 void NormGradRow(const float* dout, const float* x, const float* weight,
-                 float inv_rms, bool accumulate, float* dx, int64_t n) {
+                 float inv_rms, bool accumulate, float* dx, float* dweight,
+                 int64_t n) {
   const F32Tag d;
   const F32Vec r = hn::Set(d, inv_rms);
   F32Vec dot = hn::Zero(d);
@@ -51,24 +56,15 @@ void NormGradRow(const float* dout, const float* x, const float* weight,
   });
   const F32Vec mean = hn::Set(d, Sum(d, dot) / static_cast<float>(n));
   ForEachVector(n, [&](int64_t i, auto lanes) {
-    const F32Vec wg =
-        hn::Mul(lanes.Load(d, weight + i), lanes.Load(d, dout + i));
+    const F32Vec g = lanes.Load(d, dout + i);
+    const F32Vec wg = hn::Mul(lanes.Load(d, weight + i), g);
     const F32Vec y = hn::Mul(lanes.Load(d, x + i), r);
+    if (dweight != nullptr) {
+      lanes.Store(hn::MulAdd(g, y, lanes.Load(d, dweight + i)), d, dweight + i);
+    }
     F32Vec gradient = hn::Mul(r, hn::NegMulAdd(y, mean, wg));
     if (accumulate) gradient = hn::Add(gradient, lanes.Load(d, dx + i));
     lanes.Store(gradient, d, dx + i);
-  });
-}
-
-// sum += dout * x * inv_rms.
-void AddWeightGrad(const float* dout, const float* x, float inv_rms, float* sum,
-                   int64_t n) {
-  const F32Tag d;
-  const F32Vec r = hn::Set(d, inv_rms);
-  ForEachVector(n, [&](int64_t i, auto lanes) {
-    const F32Vec y = hn::Mul(lanes.Load(d, x + i), r);
-    lanes.Store(hn::MulAdd(lanes.Load(d, dout + i), y, lanes.Load(d, sum + i)),
-                d, sum + i);
   });
 }
 
@@ -83,38 +79,26 @@ namespace sinklora::kernels::cpu {
 HWY_EXPORT(SumOfSquares);
 HWY_EXPORT(ScaleRow);
 HWY_EXPORT(NormGradRow);
-HWY_EXPORT(AddWeightGrad);
 
 namespace {
 
-// Columns of dweight a task owns; it walks all tokens, so their order is fixed.
-constexpr int64_t kColumnBlock = 64;
+// Tokens whose part of dweight is summed apart: at least so many that these
+// sums are little beside the tokens.
+constexpr int64_t kLeastTokens = 32;
 
-// The weight as f32, converted into scratch where stored as bf16.
-const float* WeightF32(const ConstTensorView& weight, CpuContext& context) {
+// The weight as f32, converted into `copy` where stored as bf16.
+const float* WeightF32(const ConstTensorView& weight, float* copy) {
   if (weight.dtype == DType::kF32) return weight.as<float>();
-  float* copy = context.shared_scratch.Reserve<float>(weight.shape[0]);
   ConvertToF32(weight.as<bf16_t>(), copy, weight.shape[0]);
   return copy;
-}
-
-void WeightGradient(const RmsNormBackwardParams& p, CpuContext& context) {
-  const float* inv_rms = p.inv_rms.as<float>();
-  ParallelBlocks(context.pool, p.x.shape[1], kColumnBlock,
-                 [&](int64_t begin, int64_t end, int) {
-                   for (int64_t t = 0; t < p.x.shape[0]; ++t) {
-                     HWY_DYNAMIC_DISPATCH(AddWeightGrad)
-                     (At(p.dout, t) + begin, At(p.x, t) + begin, inv_rms[t],
-                      p.dweight.as<float>() + begin, end - begin);
-                   }
-                 });
 }
 
 }  // namespace
 
 void RmsNormForward(const RmsNormForwardParams& p, CpuContext& context) {
   const int64_t dim = p.x.shape[1];
-  const float* weight = WeightF32(p.weight, context);
+  const float* weight =
+      WeightF32(p.weight, context.shared_scratch.Reserve<float>(dim));
   ParallelBlocks(context.pool, p.x.shape[0], RowsPerTask(dim),
                  [&](int64_t begin, int64_t end, int) {
                    for (int64_t t = begin; t < end; ++t) {
@@ -131,18 +115,27 @@ void RmsNormForward(const RmsNormForwardParams& p, CpuContext& context) {
 }
 
 void RmsNormBackward(const RmsNormBackwardParams& p, CpuContext& context) {
+  const int64_t tokens = p.x.shape[0];
   const int64_t dim = p.x.shape[1];
-  const float* weight = WeightF32(p.weight, context);
+  const bool wants_dweight = !p.dweight.empty() && tokens * dim > 0;
+  const int64_t rows = std::max(kLeastTokens, RowsPerTask(dim));
+  const int64_t blocks = wants_dweight ? (tokens + rows - 1) / rows : 0;
+  float* memory = context.shared_scratch.Reserve<float>((blocks + 1) * dim);
+  const float* weight = WeightF32(p.weight, memory);
+  float* partial = memory + dim;  // [blocks, dim] of dweight
   const float* inv_rms = p.inv_rms.as<float>();
-  ParallelBlocks(context.pool, p.x.shape[0], RowsPerTask(dim),
-                 [&](int64_t begin, int64_t end, int) {
-                   for (int64_t t = begin; t < end; ++t) {
-                     HWY_DYNAMIC_DISPATCH(NormGradRow)
-                     (At(p.dout, t), At(p.x, t), weight, inv_rms[t],
-                      p.accumulate_dx, At(p.dx, t), dim);
-                   }
-                 });
-  if (!p.dweight.empty()) WeightGradient(p, context);
+  ParallelBlocks(
+      context.pool, tokens, rows, [&](int64_t begin, int64_t end, int) {
+        float* dweight = wants_dweight ? partial + begin / rows * dim : nullptr;
+        if (wants_dweight) std::memset(dweight, 0, dim * sizeof(float));
+        for (int64_t t = begin; t < end; ++t) {
+          HWY_DYNAMIC_DISPATCH(NormGradRow)
+          (At(p.dout, t), At(p.x, t), weight, inv_rms[t], p.accumulate_dx,
+           At(p.dx, t), dweight, dim);
+        }
+      });
+  if (!wants_dweight) return;
+  AddPartialSums(partial, blocks, p.dweight.as<float>(), dim, context.pool);
 }
 
 }  // namespace sinklora::kernels::cpu

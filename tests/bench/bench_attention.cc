@@ -1,5 +1,5 @@
-// Training attention at Llama's head size, forward and backward, for the
-// patterns of the papers. FLOPs are those of the live pairs.
+// Training attention at Llama's head size and smaller ones, forward and
+// backward, for the patterns of the papers. FLOPs are those of the live pairs.
 //
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
@@ -16,7 +16,6 @@ using kernels::AttentionPattern;
 using kernels::Backend;
 using kernels::DType;
 
-constexpr int64_t kHeadDim = 128;
 constexpr int64_t kHeads = 32;
 
 struct Shape {
@@ -24,6 +23,7 @@ struct Shape {
   int64_t tokens;
   int64_t kv_heads;
   DType dtype;  // of the products
+  int64_t head_dim = 128;
 };
 
 AttentionPattern PatternOf(const Shape& s) {
@@ -42,12 +42,13 @@ AttentionPattern PatternOf(const Shape& s) {
 struct Operands {
   Operands(Backend* backend, const Shape& s)
       : pattern(PatternOf(s)),
-        q(Tensor::Random(backend, DType::kF32, {s.tokens, kHeads, kHeadDim})),
+        q(Tensor::Random(backend, DType::kF32, {s.tokens, kHeads, s.head_dim})),
         k(Tensor::Random(backend, DType::kF32,
-                         {s.tokens, s.kv_heads, kHeadDim})),
+                         {s.tokens, s.kv_heads, s.head_dim})),
         v(Tensor::Random(backend, DType::kF32,
-                         {s.tokens, s.kv_heads, kHeadDim})),
-        out(Tensor::Zeros(backend, DType::kF32, {s.tokens, kHeads, kHeadDim})),
+                         {s.tokens, s.kv_heads, s.head_dim})),
+        out(Tensor::Zeros(backend, DType::kF32,
+                          {s.tokens, kHeads, s.head_dim})),
         lse(Tensor::Zeros(backend, DType::kF32, {kHeads, s.tokens})),
         product_dtype(s.dtype) {}
 
@@ -61,7 +62,9 @@ struct Operands {
                                       .lse = lse.view(),
                                       .product_dtype = product_dtype});
   }
-  static float Scale() { return 1.0f / std::sqrt(float{kHeadDim}); }
+  float Scale() const {
+    return 1.0f / std::sqrt(static_cast<float>(q.view().shape[2]));
+  }
 
   AttentionPattern pattern;
   Tensor q, k, v, out, lse;
@@ -71,7 +74,7 @@ struct Operands {
 };
 
 Work WorkOf(const Shape& s, double flops_a_pair) {
-  return {flops_a_pair * kHeadDim *
+  return {flops_a_pair * static_cast<double>(s.head_dim) *
               static_cast<double>(LivePairs(PatternOf(s), kHeads)),
           s.dtype == DType::kBF16 ? Limit::kBf16 : Limit::kF32};
 }
@@ -83,10 +86,13 @@ PreparedOp Forward(Backend* backend, const Shape& s) {
 
 PreparedOp Backward(Backend* backend, const Shape& s) {
   auto x = std::make_shared<Operands>(backend, s);
-  x->dout = Tensor::Random(backend, DType::kF32, {s.tokens, kHeads, kHeadDim});
-  x->dq = Tensor::Zeros(backend, DType::kF32, {s.tokens, kHeads, kHeadDim});
-  x->dk = Tensor::Zeros(backend, DType::kF32, {s.tokens, s.kv_heads, kHeadDim});
-  x->dv = Tensor::Zeros(backend, DType::kF32, {s.tokens, s.kv_heads, kHeadDim});
+  x->dout =
+      Tensor::Random(backend, DType::kF32, {s.tokens, kHeads, s.head_dim});
+  x->dq = Tensor::Zeros(backend, DType::kF32, {s.tokens, kHeads, s.head_dim});
+  x->dk =
+      Tensor::Zeros(backend, DType::kF32, {s.tokens, s.kv_heads, s.head_dim});
+  x->dv =
+      Tensor::Zeros(backend, DType::kF32, {s.tokens, s.kv_heads, s.head_dim});
   // On another backend: its scratch memory is not the backward pass's.
   std::unique_ptr<Backend> other;
   kernels::Status forward = kernels::OpenBackend("cpu", {}, &other);
@@ -101,7 +107,7 @@ PreparedOp Backward(Backend* backend, const Shape& s) {
                                            .out = x->out.view(),
                                            .lse = x->lse.view(),
                                            .pattern = &x->pattern,
-                                           .scale = Operands::Scale(),
+                                           .scale = x->Scale(),
                                            .dq = x->dq.view(),
                                            .dk = x->dk.view(),
                                            .dv = x->dv.view(),
@@ -114,8 +120,8 @@ PreparedOp Backward(Backend* backend, const Shape& s) {
 void RegisterAttention(const Suite& suite) {
   const auto add = [&](const Shape& s) {
     const std::string suffix =
-        fmt::format("{}/N{}/kv{}/{}", s.pattern, s.tokens, s.kv_heads,
-                    s.dtype == DType::kBF16 ? "bf16" : "f32");
+        fmt::format("{}/N{}/kv{}/d{}/{}", s.pattern, s.tokens, s.kv_heads,
+                    s.head_dim, s.dtype == DType::kBF16 ? "bf16" : "f32");
     Register(suite, "attention_forward/" + suffix,
              [s](Backend* backend) { return Forward(backend, s); });
     Register(suite, "attention_backward/" + suffix,
@@ -128,6 +134,9 @@ void RegisterAttention(const Suite& suite) {
       }
     }
     add({"sf", 4096, 8, dtype});  // grouped queries
+    for (const int64_t head_dim : {24, 40, 72, 80}) {
+      add({"full", 2048, kHeads, dtype, head_dim});
+    }
   }
 }
 

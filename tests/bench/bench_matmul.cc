@@ -4,6 +4,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "tests/bench/op_bench.h"
@@ -23,13 +24,19 @@ struct Shape {
 };
 
 constexpr int64_t kFewRows = 16;  // up to here the weight's bytes decide
+constexpr int64_t kLowRank = 16;  // and here those of the activations
 
 struct Operands {
   Tensor a, b, out;
 };
 
 Work WorkOf(const Shape& s, const Operands& x) {
-  if (s.m <= kFewRows) return {x.b.bytes(), Limit::kRead};
+  if (s.m <= kFewRows && !s.transpose_a) return {x.b.bytes(), Limit::kRead};
+  if (std::min({s.m, s.n, s.k}) <= kLowRank) {
+    const double out = s.beta == 0 ? x.out.bytes() : 2 * x.out.bytes();
+    return {x.a.bytes() + x.b.bytes() + out,
+            s.k <= kLowRank ? Limit::kUpdate : Limit::kRead};
+  }
   const bool bf16 = s.a == DType::kBF16 || s.b == DType::kBF16;
   return {2.0 * static_cast<double>(s.m) * static_cast<double>(s.n) *
               static_cast<double>(s.k),
@@ -82,9 +89,17 @@ void RegisterMatMul(const Suite& suite) {
     add("decode", {8, 4096, 4096, a, b});
   }
   add("weight_gradient", {2048, 2048, 4096, f32, f32, false, true, 1});
-  // LoRA's two products, rank 8.
-  add("lora_down", {4096, 8, 2048, f32, f32});
-  add("lora_up", {4096, 2048, 8, f32, f32, true, false, 1});
+  // LoRA's products and their gradients.
+  for (const int64_t rank : {8, 16, 64}) {
+    add("lora_down", {4096, rank, 2048, f32, f32});
+    add("lora_up", {4096, 2048, rank, f32, f32, true, false, 1});
+    add("lora_down_gradient", {4096, rank, 2048, f32, f32, false});
+    add("lora_input_gradient", {4096, 2048, rank, f32, f32, false, false, 1});
+    add("lora_a_gradient", {rank, 2048, 4096, f32, f32, false, true, 1});
+    add("lora_b_gradient", {2048, rank, 4096, f32, f32, false, true, 1});
+  }
+  add("lora_down", {1, 8, 4096, f32, f32});
+  add("lora_up", {1, 4096, 8, f32, f32, true, false, 1});
 }
 
 }  // namespace sinklora::bench

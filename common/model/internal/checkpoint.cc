@@ -168,7 +168,7 @@ absl::StatusOr<int64_t> ReadCheckpoint(kernels::Backend* backend,
         backend->CopyToDevice(stored.bytes.data(), tensor->view().data,
                               static_cast<int64_t>(stored.bytes.size())));
   }
-  SL_RETURN_IF_ERROR(trainables->RefreshProducts());
+  SL_RETURN_IF_ERROR(trainables->StateChanged());
   return manifest.step;
 }
 

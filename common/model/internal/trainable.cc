@@ -69,6 +69,11 @@ absl::StatusOr<TrainableSet> TrainableSet::Create(
           t.product,
           DeviceTensor::Create(backend, kernels::DType::kBF16, spec.shape));
     }
+    if (spec.gradient_of_tokens) {
+      for (RowSet* rows : {&t.gradient_rows, &t.moment_rows}) {
+        SL_ASSIGN_OR_RETURN(*rows, RowSet::Create(backend, spec.shape[0]));
+      }
+    }
     out.index_[spec.name] = ordinal;
     t.spec = std::move(spec);
     out.tensors_.push_back(std::move(t));
@@ -89,8 +94,23 @@ int64_t TrainableSet::parameters() const {
 }
 
 absl::Status TrainableSet::ZeroGradients() {
-  for (const Trainable& t : tensors_) {
-    SL_RETURN_IF_ERROR(Zero(backend_, t.grad.view()));
+  for (Trainable& t : tensors_) {
+    if (t.gradient_rows.empty()) {
+      SL_RETURN_IF_ERROR(Zero(backend_, t.grad.view()));
+      continue;
+    }
+    for (const auto& [begin, count] : t.gradient_rows.runs()) {
+      SL_RETURN_IF_ERROR(Zero(backend_, t.grad.view().Rows(begin, count)));
+    }
+    t.gradient_rows.Clear();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TrainableSet::ExpectTokens(std::span<const int32_t> ids) {
+  for (Trainable& t : tensors_) {
+    if (t.gradient_rows.empty()) continue;
+    SL_RETURN_IF_ERROR(t.gradient_rows.Add(ids));
   }
   return absl::OkStatus();
 }
@@ -100,7 +120,9 @@ absl::StatusOr<double> TrainableSet::GradientNorm() {
   for (const Trainable& t : tensors_) {
     double squares = 0;
     SL_RETURN_IF_KERNEL_ERROR(
-        backend_->SumSquares({.x = t.grad.view(), .result = &squares}));
+        backend_->SumSquares({.x = t.grad.view(),
+                              .result = &squares,
+                              .rows = t.gradient_rows.view()}));
     sum += squares;
   }
   return std::sqrt(sum);
@@ -108,7 +130,7 @@ absl::StatusOr<double> TrainableSet::GradientNorm() {
 
 absl::Status TrainableSet::Update(const OptimizerOptions& options, int64_t step,
                                   double learning_rate, double grad_scale) {
-  for (const Trainable& t : tensors_) {
+  for (Trainable& t : tensors_) {
     kernels::AdamWParams p;
     p.param = t.master.view();
     p.grad = t.grad.view();
@@ -122,7 +144,26 @@ absl::Status TrainableSet::Update(const OptimizerOptions& options, int64_t step,
     p.weight_decay =
         t.spec.weight_decay ? static_cast<float>(options.weight_decay) : 0.0f;
     p.grad_scale = static_cast<float>(grad_scale);
+    if (!t.moment_rows.empty()) {
+      SL_RETURN_IF_ERROR(t.moment_rows.Add(t.gradient_rows.rows()));
+      // Decay moves every row, but moments stay where gradients have been.
+      if (p.weight_decay == 0.0f) p.rows = t.moment_rows.view();
+    }
     SL_RETURN_IF_KERNEL_ERROR(backend_->AdamW(p));
+  }
+  return RefreshProducts();
+}
+
+absl::Status TrainableSet::StateChanged() {
+  for (Trainable& t : tensors_) {
+    if (t.moment_rows.empty()) continue;
+    t.moment_rows.Clear();
+    for (const DeviceTensor* moment : {&t.m, &t.v}) {
+      SL_ASSIGN_OR_RETURN(const std::vector<float> values,
+                          Download(backend_, moment->view()));
+      SL_RETURN_IF_ERROR(
+          t.moment_rows.Add(NonzeroRows(values, t.spec.shape[1])));
+    }
   }
   return RefreshProducts();
 }

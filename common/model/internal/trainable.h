@@ -8,12 +8,14 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/model/internal/device_tensor.h"
+#include "common/model/internal/row_set.h"
 #include "common/model/options.h"
 #include "common/weights/model_files.h"
 #include "kernels/backend.h"
@@ -30,6 +32,9 @@ struct TrainableSpec {
   InitKind init = InitKind::kFromBase;
   bool weight_decay = false;
   bool bf16_product = false;  // matrix products read a bf16 copy
+  // An embedding that is not the head too: its gradient is zero but for the
+  // rows of the tokens.
+  bool gradient_of_tokens = false;
 
   int64_t num_elements() const;
 };
@@ -44,6 +49,8 @@ struct Trainable {
   TrainableSpec spec;
   DeviceTensor master, grad, m, v;
   DeviceTensor product;  // bf16, empty unless spec.bf16_product
+  // Unless empty, all rows that are not zero: of grad, and of m and v.
+  RowSet gradient_rows, moment_rows;
 };
 
 // Not thread-safe. Must not outlive the backend.
@@ -61,15 +68,21 @@ class TrainableSet {
   int64_t parameters() const;
 
   absl::Status ZeroGradients();
+  // Gradients of these tokens are about to be added.
+  absl::Status ExpectTokens(std::span<const int32_t> ids);
   // sqrt of the sum of squares of all gradients.
   absl::StatusOr<double> GradientNorm();
   // AdamW on every tensor; `step` counts from 1.
   absl::Status Update(const OptimizerOptions& options, int64_t step,
                       double learning_rate, double grad_scale);
-  // Copies masters into their bf16 products. Call after masters changed.
-  absl::Status RefreshProducts();
+  // Brings what follows from masters and moments up to date. Call after others
+  // than Update() changed them.
+  absl::Status StateChanged();
 
  private:
+  // Copies masters into their bf16 products.
+  absl::Status RefreshProducts();
+
   kernels::Backend* backend_ = nullptr;
   std::vector<Trainable> tensors_;
   std::map<std::string, size_t> index_;

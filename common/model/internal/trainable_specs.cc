@@ -53,7 +53,9 @@ std::vector<TrainableSpec> TrainableSpecs(const LlamaConfig& config,
                    .shape = shape,
                    .init = InitKind::kFromBase,
                    .weight_decay = matrix,
-                   .bf16_product = bf16 && operand});
+                   .bf16_product = bf16 && operand,
+                   .gradient_of_tokens =
+                       IsEmbedding(name) && !config.tie_word_embeddings});
   }
   if (!options.full_parameter) AddLora(config, options.lora, &out);
   return out;

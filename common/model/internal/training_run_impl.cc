@@ -107,6 +107,7 @@ void TrainingRunImpl::Bind() {
 
 absl::StatusOr<double> TrainingRunImpl::MicroStep(
     HostBatch batch, float loss_scale, const Cancellation* cancellation) {
+  SL_RETURN_IF_ERROR(trainables_.ExpectTokens(batch.ids));
   const PassKind kind =
       options_.keep_activations ? PassKind::kKeep : PassKind::kRecompute;
   SL_ASSIGN_OR_RETURN(

@@ -111,5 +111,67 @@ TEST(AdamWTest, RefusesBadParams) {
   }
 }
 
+// Rows that have never had a gradient stay as they are, so leaving them out
+// changes no bit.
+TEST(AdamWTest, RowsGiveTheBitsOfAllOfThem) {
+  for (const char* name : {"cpu", "reference"}) {
+    const auto backend = Open(name, 3);
+    for (const int64_t columns : {1, 17, 300}) {
+      const std::vector<int32_t> rows = {0, 3, 4, 40, 60};
+      const HostTensor indices = HostTensor::Ints({5}, rows);
+      HostTensor grad = HostTensor::Zeros(DType::kF32, {61, columns});
+      State all{HostTensor::Random(DType::kF32, {61, columns}, 1),
+                HostTensor::Zeros(DType::kF32, {61, columns}),
+                HostTensor::Zeros(DType::kF32, {61, columns})};
+      all.param.Set(-0.0, 1, 0);
+      State some = all;
+      for (int step = 1; step <= 4; ++step) {
+        // The last steps move rows by their moments alone.
+        for (const int32_t row : rows) {
+          for (int64_t i = 0; i < columns; ++i) {
+            grad.Set(step < 3 ? 0.01 * (row - i) : 0.0, row, i);
+          }
+        }
+        for (State* s : {&all, &some}) {
+          AdamWParams p{.param = s->param.view(),
+                        .grad = grad.view(),
+                        .m = s->m.view(),
+                        .v = s->v.view(),
+                        .step = step,
+                        .learning_rate = 1e-2f,
+                        .grad_scale = 0.5f};
+          if (s == &some) p.rows = indices.view();
+          ASSERT_TRUE(Ok(backend->AdamW(p)));
+        }
+        EXPECT_TRUE(BitEqual(some.param.view(), all.param.view()));
+        EXPECT_TRUE(BitEqual(some.m.view(), all.m.view()));
+        EXPECT_TRUE(BitEqual(some.v.view(), all.v.view()));
+      }
+    }
+  }
+}
+
+TEST(AdamWTest, RefusesRowsThatAreNot) {
+  for (const char* name : {"cpu", "reference"}) {
+    const auto backend = Open(name);
+    HostTensor x = HostTensor::Zeros(DType::kF32, {5, 4});
+    const auto refused = [&](const std::vector<int32_t>& rows, float decay,
+                             std::initializer_list<std::string_view> parts) {
+      const HostTensor indices =
+          HostTensor::Ints({static_cast<int64_t>(rows.size())}, rows);
+      EXPECT_TRUE(Refused(backend->AdamW({.param = x.view(),
+                                          .grad = x.view(),
+                                          .m = x.view(),
+                                          .v = x.view(),
+                                          .weight_decay = decay,
+                                          .rows = indices.view()}),
+                          parts));
+    };
+    refused({0, 5}, 0.0f, {"adamw", "rows[1] is 5", "[0, 5)"});
+    refused({2, 2}, 0.0f, {"adamw", "rows[1] is 2", "> 2"});
+    refused({0, 1}, 0.1f, {"adamw", "weight_decay", "0 where rows"});
+  }
+}
+
 }  // namespace
 }  // namespace sinklora::kernels

@@ -35,6 +35,29 @@ TEST_P(ElementwiseTest, SumSquares) {
   }
 }
 
+TEST_P(ElementwiseTest, SumSquaresOfRowsHasTheBitsOfAllOfThem) {
+  for (const int64_t columns : {1, 7, 32, 1000, 70001}) {
+    for (const std::vector<int32_t>& rows : std::vector<std::vector<int32_t>>{
+             {}, {0}, {1, 2, 3}, {0, 5, 6, 99}, {42, 99}}) {
+      HostTensor x = HostTensor::Zeros(DType::kF32, {100, columns});
+      for (const int32_t row : rows) {
+        const HostTensor values =
+            HostTensor::Random(DType::kF32, {columns}, row + 1);
+        for (int64_t i = 0; i < columns; ++i) x.Set(values.Get(i), row, i);
+      }
+      const HostTensor indices =
+          HostTensor::Ints({static_cast<int64_t>(rows.size())}, rows);
+      double all = -1.0, some = -2.0;
+      ASSERT_TRUE(Ok(backend_->SumSquares({.x = x.view(), .result = &all})));
+      ConstTensorView list = indices.view();
+      if (rows.empty()) list.data = &all;  // none, which is not "not given"
+      ASSERT_TRUE(Ok(backend_->SumSquares(
+          {.x = x.view(), .result = &some, .rows = list})));
+      EXPECT_EQ(some, all) << columns;
+    }
+  }
+}
+
 TEST_P(ElementwiseTest, SumSquaresDoesNotOverflowAndKeepsNaN) {
   HostTensor x = HostTensor::Zeros(DType::kF32, {19});
   x.Set(1e38, 3);

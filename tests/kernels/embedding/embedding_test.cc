@@ -41,10 +41,11 @@ TEST(EmbeddingTest, ForwardIsExact) {
   }
 }
 
-HostTensor Gradient(Backend& backend, int64_t tokens, int64_t dim) {
+HostTensor Gradient(Backend& backend, int64_t tokens, int64_t dim,
+                    int64_t vocab = 7) {
   const HostTensor dout = HostTensor::Random(DType::kF32, {tokens, dim}, 2);
-  HostTensor dtable = HostTensor::Random(DType::kF32, {7, dim}, 3);
-  EXPECT_TRUE(Ok(backend.EmbeddingBackward({.ids = Ids(tokens, 7).view(),
+  HostTensor dtable = HostTensor::Random(DType::kF32, {vocab, dim}, 3);
+  EXPECT_TRUE(Ok(backend.EmbeddingBackward({.ids = Ids(tokens, vocab).view(),
                                             .dout = dout.view(),
                                             .dtable = dtable.view()})));
   return dtable;
@@ -53,10 +54,14 @@ HostTensor Gradient(Backend& backend, int64_t tokens, int64_t dim) {
 TEST(EmbeddingTest, BackwardAddsRepeatedIds) {
   const auto cpu = Open("cpu", 3);
   const auto reference = Open("reference");
-  for (int64_t dim : {1, 63, 65, 200}) {
-    EXPECT_TRUE(TensorNear(Gradient(*cpu, 101, dim).view(),
-                           Gradient(*reference, 101, dim).view(),
-                           SumTolerance(101)));
+  for (int64_t dim : {1, 63, 65, 200, 511, 513, 1100}) {
+    for (int64_t tokens : {0, 1, 101}) {
+      for (int64_t vocab : {1, 7, 211}) {
+        EXPECT_TRUE(TensorNear(Gradient(*cpu, tokens, dim, vocab).view(),
+                               Gradient(*reference, tokens, dim, vocab).view(),
+                               SumTolerance(tokens + 1)));
+      }
+    }
   }
   EXPECT_TRUE(BitEqual(Gradient(*Open("cpu", 1), 301, 200).view(),
                        Gradient(*Open("cpu", 3), 301, 200).view()));

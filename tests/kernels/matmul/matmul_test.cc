@@ -129,6 +129,67 @@ TEST(MatMulTest, ShapesThatAreCutIntoTiles) {
   }
 }
 
+// One small extent: kernels of their own. Tile sizes +- 1 and primes.
+TEST(MatMulTest, SlimShapes) {
+  const auto cpu = Open("cpu", 3);
+  const auto reference = Open("reference");
+  for (int64_t slim : {1, 3, 4, 8, 63, 64, 65}) {
+    for (auto [tall, wide] : {std::pair<int64_t, int64_t>{1, 1},
+                              {5, 65},
+                              {7, 257},
+                              {37, 1031},
+                              {127, 15},
+                              {211, 300}}) {
+      for (int bits = 0; bits < 4; ++bits) {
+        const int64_t padding = bits & 1 ? 3 : 0;
+        const float alpha = bits & 1 ? 0.37f : 1.0f;
+        const float beta = bits & 2 ? 1.0f : 0.0f;
+        const bool transpose_b = (tall + wide + bits) % 2 == 0;
+        const auto check = [&](int64_t m, int64_t n, int64_t k,
+                               bool transpose_a, bool transpose_b) {
+          Case c{m, n, k};
+          c.transpose_a = transpose_a;
+          c.transpose_b = transpose_b;
+          c.alpha = alpha;
+          c.beta = beta;
+          c.padding = padding;
+          CheckAgainstReference(*cpu, *reference, c);
+        };
+        check(tall, slim, wide, false, transpose_b);
+        check(tall, wide, slim, false, transpose_b);
+        check(slim, wide, tall, true, false);
+        check(wide, slim, tall, true, false);
+      }
+    }
+  }
+}
+
+// The gradient of LoRA's A has few rows, and its bits are still those of the
+// same rows in a product of many.
+TEST(MatMulTest, RowBitsOfSumsOverTokensDoNotDependOnTheRows) {
+  const auto cpu = Open("cpu");
+  for (int64_t tokens : {1, 31, 513, 2049}) {
+    for (float beta : {0.0f, 1.0f}) {
+      Case all{.m = 130, .n = 203, .k = tokens, .transpose_a = true};
+      all.beta = beta;
+      const Operands x = MakeOperands(all, 53);
+      const HostTensor want = Product(*cpu, all, x);
+      for (int64_t m : {1, 7, 64, 65}) {
+        HostTensor out = x.out;
+        MatMulParams p{.a = x.a.view(),
+                       .b = x.b.view(),
+                       .out = out.view().Rows(0, m),
+                       .transpose_a = true,
+                       .beta = beta};
+        p.a.shape[1] = m;
+        ASSERT_TRUE(Ok(cpu->MatMul(p)));
+        EXPECT_TRUE(BitEqual(out.view().Rows(0, m), want.view().Rows(0, m)))
+            << all << " rows " << m;
+      }
+    }
+  }
+}
+
 TEST(MatMulTest, EmptyDimensions) {
   for (const char* name : {"cpu", "reference"}) {
     const auto backend = Open(name);
@@ -157,6 +218,8 @@ TEST(MatMulTest, RowBitsDoNotDependOnTheBatch) {
                               {1200, 300},
                               {50, 1400},
                               {3, 2000},
+                              {500, 8},
+                              {500, 64},
                               {17, 4096}}) {
             Case all{.m = 300, .n = n, .k = k, .a = a, .b = b};
             all.transpose_a = transpose_a;
@@ -190,6 +253,11 @@ TEST(MatMulTest, ThreadsDoNotChangeBits) {
     for (const Case& shape :
          {Case{.m = 500, .n = 300, .k = 200, .transpose_a = true},
           Case{.m = 3, .n = 1500, .k = 700, .transpose_b = true},
+          Case{.m = 700, .n = 8, .k = 1500, .transpose_b = true},
+          Case{.m = 700, .n = 1500, .k = 8, .transpose_b = true},
+          Case{.m = 3, .n = 9000, .k = 64},
+          Case{.m = 8, .n = 1500, .k = 1700, .transpose_a = true},
+          Case{.m = 1500, .n = 8, .k = 1700, .transpose_a = true},
           Case{.m = 200, .n = 200, .k = 300, .transpose_b = true}}) {
       Case c = shape;
       c.a = c.b = dtype;
