@@ -8,6 +8,7 @@
 
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/cpu_isa.h"
+#include "kernels/cuda/plugin_loader.h"
 #include "kernels/reference/reference_backend.h"
 
 namespace sinklora::kernels {
@@ -46,21 +47,58 @@ Status OpenCpu(const BackendOptions& options, std::unique_ptr<Backend>* out) {
   return OkStatus();
 }
 
+// Only the CPU has a choice of instruction sets.
+Status CheckNoIsa(std::string_view device, const BackendOptions& options) {
+  if (options.cpu_isa == "auto") return OkStatus();
+  return InvalidArgument("open_backend: cpu_isa is \"" + options.cpu_isa +
+                         "\", must be auto for device " + std::string(device));
+}
+
+Status OpenNamedCuda(std::string_view device, const BackendOptions& options,
+                     std::unique_ptr<Backend>* out) {
+  int index = 0;
+  Status status = cuda::ParseCudaName(device, &index);
+  if (status.ok()) status = CheckNoIsa(device, options);
+  return status.ok() ? cuda::OpenCuda(index, out) : status;
+}
+
+// The first CUDA device, or else the CPU and why not CUDA. A chosen instruction
+// set asks for the CPU. A device that is there and fails is an error, so that
+// nobody computes on the CPU unawares.
+Status OpenFastest(const BackendOptions& options, std::unique_ptr<Backend>* out,
+                   std::string* why_not_cuda) {
+  if (options.cpu_isa != "auto") {
+    *why_not_cuda = "cpu_isa is " + options.cpu_isa;
+    return OpenCpu(options, out);
+  }
+  Status status = cuda::OpenCuda(0, out);
+  if (status.code() != StatusCode::kUnavailable) return status;
+  *why_not_cuda = status.message();
+  return OpenCpu(options, out);
+}
+
 }  // namespace
 
 Status OpenBackend(std::string_view device, const BackendOptions& options,
-                   std::unique_ptr<Backend>* out) {
-  if (device == "cpu" || device == "auto") return OpenCpu(options, out);
-  if (device == "reference") {
-    if (options.cpu_isa != "auto") {
-      return InvalidArgument("open_backend: cpu_isa is \"" + options.cpu_isa +
-                             "\", must be auto for device reference");
-    }
-    *out = std::make_unique<ReferenceBackend>();
-    return OkStatus();
+                   std::unique_ptr<Backend>* out, std::string* why_not_cuda) {
+  std::string reason;
+  Status status;
+  if (device == "auto") {
+    status = OpenFastest(options, out, &reason);
+  } else if (device == "cpu") {
+    status = OpenCpu(options, out);
+  } else if (device == "reference") {
+    status = CheckNoIsa(device, options);
+    if (status.ok()) *out = std::make_unique<ReferenceBackend>();
+  } else if (cuda::IsCudaName(device)) {
+    status = OpenNamedCuda(device, options, out);
+  } else {
+    status =
+        InvalidArgument("open_backend: device is \"" + std::string(device) +
+                        "\", must be one of auto, cpu, cuda:N, reference");
   }
-  return InvalidArgument("open_backend: device is \"" + std::string(device) +
-                         "\", must be one of auto, cpu, reference");
+  if (why_not_cuda != nullptr) *why_not_cuda = reason;
+  return status;
 }
 
 }  // namespace sinklora::kernels

@@ -2,10 +2,19 @@
 // method an op.
 //
 // Implementations: "reference" (naive loops, double accumulation: the oracle),
-// "cpu" (oneDNN, Highway, threads). Every op validates its params and returns
-// kInvalidArgument naming the op, the field, the value and the limit, before
-// touching any output. Ops are synchronous for the caller: outputs are complete
-// on return.
+// "cpu" (oneDNN, Highway, threads), "cuda:N" (a GPU, through a plugin). Every
+// op validates its params and returns kInvalidArgument naming the op, the
+// field, the value and the limit, before touching any output.
+//
+// Data of tensors are in the backend's memory, which the host may not be able
+// to read: only CopyToDevice and CopyToHost reach it. A backend may queue ops
+// and return before they are done; all that is asked of it runs in the order of
+// the calls. CopyToHost, and ops with a result in host memory (SumSquares,
+// LinearCrossEntropy), wait for what they return; the source of a CopyToDevice
+// is free again on its return. Where only the device can read elements that a
+// contract bounds (ids, positions, slots), bad ones are left out, and the next
+// call that waits returns the kInvalidArgument. After a failure of the device
+// (kInternal) every call returns that failure.
 //
 // Thread-safety: one caller at a time per Backend object (an op uses all of its
 // threads itself). Separate Backend objects may be used concurrently.
@@ -75,7 +84,7 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  virtual std::string_view name() const = 0;  // "cpu", "reference"
+  virtual std::string_view name() const = 0;  // "cpu", "cuda:0", "reference"
   virtual std::string description()
       const = 0;  // e.g. "cpu, 2 threads, avx2 ..."
 
@@ -146,13 +155,16 @@ struct BackendOptions {
   std::string cpu_isa = "auto";
 };
 
-// Opens a backend by device name: "cpu", "reference", or "auto" (the fastest
-// that answers; today "cpu"). Anything else is kInvalidArgument with the list
-// of names; a device or an instruction set that is absent is kUnavailable. A
-// cpu_isa that is not "auto" is kInvalidArgument for a device other than the
-// CPU, and where the process uses another one already.
+// Opens a backend by device name: "cpu", "reference", "cuda:N" (GPU number N;
+// "cuda" is "cuda:0"), or "auto": "cuda:0" where it answers, else "cpu", and
+// `why_not_cuda`, when given, says why; it is empty in every other case.
+// Anything else is kInvalidArgument with the list of names; a device or an
+// instruction set that is absent is kUnavailable. A cpu_isa that is not "auto"
+// is kInvalidArgument for a device other than the CPU (with "auto" it chooses
+// the CPU), and where the process uses another one already.
 Status OpenBackend(std::string_view device, const BackendOptions& options,
-                   std::unique_ptr<Backend>* out);
+                   std::unique_ptr<Backend>* out,
+                   std::string* why_not_cuda = nullptr);
 
 }  // namespace sinklora::kernels
 

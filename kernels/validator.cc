@@ -202,7 +202,7 @@ Validator& Validator::NotNull(std::string_view field, const void* pointer) {
 
 Validator& Validator::Range(std::string_view field, const ConstTensorView& view,
                             int64_t low, int64_t high) {
-  if (!ok()) return *this;
+  if (!may_read()) return *this;
   for (int64_t i = 0; i < view.shape[0]; ++i) {
     for (int64_t j = 0; j < view.shape[1]; ++j) {
       const int64_t at =

@@ -37,9 +37,14 @@ struct Extent {
 };
 inline constexpr Extent kAny{};
 
+// Where the elements are that a contract bounds. A backend whose memory the
+// host cannot read passes kOnDevice and has its kernels check them.
+enum class Values { kOnHost, kOnDevice };
+
 class Validator {
  public:
-  explicit Validator(std::string_view op) : op_(op) {}
+  explicit Validator(std::string_view op, Values values = Values::kOnHost)
+      : op_(op), values_(values) {}
 
   // Dtype, rank, extents, data present unless empty, unit last stride, and
   // strides that do not run backwards. Rank-2 rows must not overlap.
@@ -61,7 +66,8 @@ class Validator {
   Validator& Value(bool ok, std::string_view field, double value,
                    std::string_view limit);
   Validator& NotNull(std::string_view field, const void* pointer);
-  // Every element of the i32 tensor (any strides) lies in [low, high).
+  // Every element of the i32 tensor (any strides) lies in [low, high). Not
+  // looked at with kOnDevice.
   Validator& Range(std::string_view field, const ConstTensorView& view,
                    int64_t low, int64_t high);
 
@@ -71,6 +77,8 @@ class Validator {
                            const ConstTensorView& of);
 
   bool ok() const { return status_.ok(); }
+  // Whether checks may read elements: all passed so far, and the host can.
+  bool may_read() const { return ok() && values_ == Values::kOnHost; }
   const Status& status() const { return status_; }
 
  private:
@@ -83,6 +91,7 @@ class Validator {
   void CheckStrides(std::string_view field, const ConstTensorView& view);
 
   std::string_view op_;
+  Values values_;
   Status status_;
 };
 

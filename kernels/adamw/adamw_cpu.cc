@@ -50,28 +50,6 @@ namespace sinklora::kernels::cpu {
 
 HWY_EXPORT(AdamWBlock);
 
-namespace {
-
-AdamWFactors FactorsOf(const AdamWParams& p) {
-  const double beta1 = p.beta1;
-  const double beta2 = p.beta2;
-  const double step = static_cast<double>(p.step);
-  return {.grad_scale = p.grad_scale,
-          .beta1 = p.beta1,
-          .one_minus_beta1 = static_cast<float>(1.0 - beta1),
-          .beta2 = p.beta2,
-          .one_minus_beta2 = static_cast<float>(1.0 - beta2),
-          .inv_correction1 =
-              static_cast<float>(1.0 / (1.0 - std::pow(beta1, step))),
-          .inv_correction2 =
-              static_cast<float>(1.0 / (1.0 - std::pow(beta2, step))),
-          .eps = p.eps,
-          .weight_decay = p.weight_decay,
-          .learning_rate = p.learning_rate};
-}
-
-}  // namespace
-
 void AdamW(const AdamWParams& p, CpuContext& context) {
   const AdamWFactors factors = FactorsOf(p);
   const auto update = [&](int64_t begin, int64_t n) {

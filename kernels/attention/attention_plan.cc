@@ -4,15 +4,15 @@
 namespace sinklora::kernels::cpu {
 
 std::vector<QueryTile> QueryTiles(const AttentionPattern& pattern,
-                                  const AttentionSegment& segment,
-                                  bool shifted) {
+                                  const AttentionSegment& segment, bool shifted,
+                                  int64_t tile_rows) {
   std::vector<QueryTile> tiles;
   for (int64_t p = 0; p < segment.length;) {
     const GroupRange group = GroupOf(segment, shifted, p);
     const int64_t sinks = OuterSinks(pattern, group);
-    for (; p < group.end; p += kTile) {
-      tiles.push_back({p, std::min(kTile, group.end - p), group.begin, sinks,
-                       pattern.window});
+    for (; p < group.end; p += tile_rows) {
+      tiles.push_back({p, std::min(tile_rows, group.end - p), group.begin,
+                       sinks, pattern.window});
     }
     p = group.end;
   }

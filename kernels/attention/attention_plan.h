@@ -36,9 +36,10 @@ struct QueryTile {
   }
 };
 
+// Tiles of at most `tile_rows` queries.
 std::vector<QueryTile> QueryTiles(const AttentionPattern& pattern,
-                                  const AttentionSegment& segment,
-                                  bool shifted);
+                                  const AttentionSegment& segment, bool shifted,
+                                  int64_t tile_rows = kTile);
 
 // Pairs a tile computes, to order tasks by.
 int64_t PairsOf(const QueryTile& tile);

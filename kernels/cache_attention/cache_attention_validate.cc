@@ -59,7 +59,7 @@ void CheckQueries(const ConstTensorView& q, const ConstTensorView& position,
 // position stored in a head for all tokens at once.
 void CheckVisible(const ConstTensorView& position, const CacheView& cache,
                   int64_t window, Validator* check) {
-  if (!check->ok()) return;
+  if (!check->may_read()) return;
   const int32_t* token = position.as<int32_t>();
   std::vector<int32_t> held;
   for (int64_t h = 0; h < cache.k.shape[0]; ++h) {
@@ -90,11 +90,11 @@ void CheckVisible(const ConstTensorView& position, const CacheView& cache,
 
 }  // namespace
 
-Status Validate(const CacheWriteParams& p) {
+Status Validate(const CacheWriteParams& p, Values values) {
   const Extent tokens{p.k.shape[0], "tokens of k"};
   const Extent kv_heads{p.cache.k.shape[0], "kv heads of cache.k"};
   const Extent dim{p.cache.k.shape[2], "head_dim of cache.k"};
-  Validator check("cache_write");
+  Validator check("cache_write", values);
   CheckCache(p.cache, &check);
   check.Tensor("k", p.k, kF32, {kAny, kv_heads, dim})
       .Tensor("v", p.v, kF32, {tokens, kv_heads, dim})
@@ -106,10 +106,10 @@ Status Validate(const CacheWriteParams& p) {
   return check.status();
 }
 
-Status Validate(const CacheAttentionParams& p) {
+Status Validate(const CacheAttentionParams& p, Values values) {
   const Extent tokens{p.q.shape[0], "tokens of q"};
   const Extent heads{p.q.shape[1], "heads of q"};
-  Validator check("cache_attention");
+  Validator check("cache_attention", values);
   CheckQueries(p.q, p.position, p.cache, p.scale, p.window, &check);
   check
       .Tensor("out", p.out, kF32,
@@ -131,16 +131,16 @@ Status Validate(const CacheColumnSumsParams& p) {
   return check.status();
 }
 
-Status Validate(const CacheCompactParams& p) {
+Status Validate(const CacheCompactParams& p, Values values) {
   const Extent kv_heads{p.cache.k.shape[0], "kv heads of cache.k"};
-  Validator check("cache_compact");
+  Validator check("cache_compact", values);
   CheckCache(p.cache, &check);
   check
       .OptionalTensor("scores", p.scores, kF32,
                       {kv_heads, {p.cache.k.shape[1], "slots of cache.k"}})
       .Tensor("keep", p.keep, kI32, {kv_heads, kAny})
       .Range("keep", p.keep, 0, p.cache.k.shape[1]);
-  if (!check.ok()) return check.status();
+  if (!check.may_read()) return check.status();
   for (int64_t h = 0; h < p.keep.shape[0]; ++h) {
     const int32_t* keep = p.keep.as<int32_t>() + h * p.keep.stride[0];
     for (int64_t i = 1; i < p.keep.shape[1]; ++i) {

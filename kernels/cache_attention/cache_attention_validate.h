@@ -15,10 +15,10 @@ namespace sinklora::kernels {
 // The cache itself, for every op that takes one.
 void CheckCache(const CacheView& cache, Validator* check);
 
-Status Validate(const CacheWriteParams& p);
-Status Validate(const CacheAttentionParams& p);
+Status Validate(const CacheWriteParams& p, Values values = Values::kOnHost);
+Status Validate(const CacheAttentionParams& p, Values values = Values::kOnHost);
 Status Validate(const CacheColumnSumsParams& p);
-Status Validate(const CacheCompactParams& p);
+Status Validate(const CacheCompactParams& p, Values values = Values::kOnHost);
 
 }  // namespace sinklora::kernels
 

@@ -8,10 +8,11 @@
 
 #include "kernels/cache_decode/cache_decode.h"
 #include "kernels/status.h"
+#include "kernels/validator.h"
 
 namespace sinklora::kernels {
 
-Status Validate(const CacheDecodeParams& p);
+Status Validate(const CacheDecodeParams& p, Values values = Values::kOnHost);
 
 }  // namespace sinklora::kernels
 

@@ -5,10 +5,10 @@
 
 namespace sinklora::kernels {
 
-Status Validate(const EmbeddingForwardParams& p) {
+Status Validate(const EmbeddingForwardParams& p, Values values) {
   const Extent tokens{p.ids.shape[0], "number of ids"};
   const Extent dim{p.table.shape[1], "columns of table"};
-  return Validator("embedding_forward")
+  return Validator("embedding_forward", values)
       .Tensor("ids", p.ids, kI32, {kAny})
       .Tensor("table", p.table, kFloat, {kAny, kAny})
       .Tensor("out", p.out, kF32, {tokens, dim})
@@ -16,10 +16,10 @@ Status Validate(const EmbeddingForwardParams& p) {
       .status();
 }
 
-Status Validate(const EmbeddingBackwardParams& p) {
+Status Validate(const EmbeddingBackwardParams& p, Values values) {
   const Extent tokens{p.ids.shape[0], "number of ids"};
   const Extent dim{p.dtable.shape[1], "columns of dtable"};
-  return Validator("embedding_backward")
+  return Validator("embedding_backward", values)
       .Tensor("ids", p.ids, kI32, {kAny})
       .Tensor("dtable", p.dtable, kF32, {kAny, kAny})
       .Tensor("dout", p.dout, kF32, {tokens, dim})

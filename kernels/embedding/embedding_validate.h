@@ -8,11 +8,14 @@
 
 #include "kernels/embedding/embedding.h"
 #include "kernels/status.h"
+#include "kernels/validator.h"
 
 namespace sinklora::kernels {
 
-Status Validate(const EmbeddingForwardParams& p);
-Status Validate(const EmbeddingBackwardParams& p);
+Status Validate(const EmbeddingForwardParams& p,
+                Values values = Values::kOnHost);
+Status Validate(const EmbeddingBackwardParams& p,
+                Values values = Values::kOnHost);
 
 }  // namespace sinklora::kernels
 

@@ -32,12 +32,12 @@ void CheckQuantized(const LinearCrossEntropyParams& p, Validator* check) {
 
 }  // namespace
 
-Status Validate(const LinearCrossEntropyParams& p) {
+Status Validate(const LinearCrossEntropyParams& p, Values values) {
   const Extent tokens{p.hidden.shape[0], "rows of hidden"};
   const Extent dim{p.hidden.shape[1], "columns of hidden"};
   const int64_t vocab = p.vocab();
   const int64_t row_bytes = vocab * static_cast<int64_t>(sizeof(float));
-  Validator check("linear_cross_entropy");
+  Validator check("linear_cross_entropy", values);
   check.Tensor("hidden", p.hidden, kF32, {kAny, kAny});
   if (p.quantized_weight.empty()) {
     check.Tensor("weight", p.weight, kFloat, {kAny, dim});

@@ -8,10 +8,12 @@
 
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "kernels/status.h"
+#include "kernels/validator.h"
 
 namespace sinklora::kernels {
 
-Status Validate(const LinearCrossEntropyParams& p);
+Status Validate(const LinearCrossEntropyParams& p,
+                Values values = Values::kOnHost);
 
 }  // namespace sinklora::kernels
 

@@ -18,9 +18,9 @@ namespace sinklora::kernels {
 void CheckQuantizedMatrix(const std::string& field, const QuantizedMatrix& m,
                           Validator* check);
 
-Status Validate(const QuantizeParams& p);
+Status Validate(const QuantizeParams& p, Values values = Values::kOnHost);
 Status Validate(const QuantizedMatMulParams& p);
-Status Validate(const DequantizeRowsParams& p);
+Status Validate(const DequantizeRowsParams& p, Values values = Values::kOnHost);
 
 }  // namespace sinklora::kernels
 

@@ -5,10 +5,10 @@
 
 namespace sinklora::kernels {
 
-Status Validate(const RopeParams& p) {
+Status Validate(const RopeParams& p, Values values) {
   const Extent half{p.x.shape[2] / 2, "half of x.shape[2]"};
   const Extent rows{p.cos.shape[0], "rows of cos"};
-  return Validator("rope")
+  return Validator("rope", values)
       .Tensor("x", p.x, kF32, {kAny, kAny, kAny})
       .Value(p.x.shape[2] % 2 == 0, "x.shape[2]", p.x.shape[2], "even")
       .Tensor("positions", p.positions, kI32, {{p.x.shape[0], "tokens of x"}})

@@ -8,10 +8,11 @@
 
 #include "kernels/rope/rope.h"
 #include "kernels/status.h"
+#include "kernels/validator.h"
 
 namespace sinklora::kernels {
 
-Status Validate(const RopeParams& p);
+Status Validate(const RopeParams& p, Values values = Values::kOnHost);
 
 }  // namespace sinklora::kernels
 

@@ -3,8 +3,8 @@
 
 #include <utility>
 
-#include "common/base/log.h"
 #include "common/base/status.h"
+#include "common/model/device.h"
 #include "services/inference/inference_service.h"
 #include "services/inference/metrics.h"
 #include "services/inference/model_manager.h"
@@ -84,11 +84,11 @@ class InferenceImpl final : public Inference {
 absl::StatusOr<std::unique_ptr<Inference>> Inference::Create(
     const InferenceOptions& options) {
   SL_RETURN_IF_ERROR(CheckOptions(options));
-  std::unique_ptr<kernels::Backend> backend;
-  SL_RETURN_IF_KERNEL_ERROR(kernels::OpenBackend(
-      options.device,
-      {.num_threads = options.threads, .cpu_isa = options.cpu_isa}, &backend));
-  LogInfo("inference runs on {}", backend->description());
+  SL_ASSIGN_OR_RETURN(
+      std::unique_ptr<kernels::Backend> backend,
+      OpenDevice("inference", options.device,
+                 {.num_threads = options.threads, .cpu_isa = options.cpu_isa},
+                 options.metrics));
   auto metrics = std::make_unique<InferenceMetrics>(options.metrics);
   SL_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine,
                       Engine::Create(options.limits, std::move(backend),

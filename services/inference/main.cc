@@ -18,7 +18,9 @@ ABSL_FLAG(std::string, cache_dir, "",
 ABSL_FLAG(std::string, registry, "",
           "Required. host:port of the registry (sinklora-trainer).");
 ABSL_FLAG(std::string, device, "auto",
-          "Where to compute: auto, cpu or reference.");
+          "Where to compute: auto (a GPU where there is one, else the cpu), "
+          "cpu, cuda:N or "
+          "reference.");
 ABSL_FLAG(int, threads, 0, "Threads of the cpu device; 0 takes all cores.");
 ABSL_FLAG(
     std::string, cpu_isa, "auto",

@@ -62,7 +62,9 @@ void AddFlags(CLI::App* app, Flags* flags) {
   app->add_option("--workers", options->workers,
                   "Jobs that train at the same time")
       ->capture_default_str();
-  app->add_option("--device", options->device, "auto, cpu or reference")
+  app->add_option("--device", options->device,
+                  "auto (a GPU where there is one, else the cpu), cpu, cuda:N "
+                  "or reference")
       ->capture_default_str();
   app->add_option("--weight-type", flags->weight_type,
                   "Storage of the weight matrices that are served")

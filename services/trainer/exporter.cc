@@ -7,6 +7,7 @@
 
 #include "common/base/ids.h"
 #include "common/base/status.h"
+#include "common/model/device.h"
 #include "kernels/backend.h"
 #include "services/trainer/artifact_checks.h"
 #include "services/trainer/export_maker.h"
@@ -41,12 +42,8 @@ absl::StatusOr<ExportSource> SourceOf(Registry* registry,
 
 absl::StatusOr<std::unique_ptr<kernels::Backend>> OpenBackend(
     const Exporter::Options& options) {
-  kernels::BackendOptions backend_options;
-  backend_options.num_threads = options.threads;
-  std::unique_ptr<kernels::Backend> backend;
-  SL_RETURN_IF_KERNEL_ERROR(
-      kernels::OpenBackend(options.device, backend_options, &backend));
-  return backend;
+  return OpenDevice("export", options.device, {.num_threads = options.threads},
+                    options.metrics);
 }
 
 }  // namespace

@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
 #include "common/base/mutex.h"
+#include "common/metrics/metrics.h"
 #include "services/trainer/artifact_store.h"
 #include "services/trainer/registry.h"
 #include "sinklora/registry/v1/registry_service.pb.h"
@@ -31,6 +32,7 @@ class Exporter {
     // What merges are verified on: as kernels::OpenBackend. Opened for each.
     std::string device = "cpu";
     int threads = 0;  // 0: the machine's cores
+    MetricsRegistry* metrics = nullptr;
   };
   explicit Exporter(const Options& options) : options_(options) {}
 

@@ -19,7 +19,7 @@ ABSL_FLAG(std::string, import_root, "",
           "directory of this machine that clients may import models and "
           "adapters from by path; empty: imports are uploads only");
 ABSL_FLAG(std::string, device, "cpu",
-          "what exports are verified on: auto, cpu or reference");
+          "what exports are verified on: auto, cpu, cuda:N or reference");
 ABSL_FLAG(int, threads, 0,
           "threads that verify an export; 0: all cores of the machine");
 ABSL_FLAG(double, lease_ttl_seconds, 15,

@@ -85,7 +85,7 @@ class TrainerImpl final : public Trainer {
                                           options_.clock, &metrics_}));
     exporter_ = std::make_unique<Exporter>(
         Exporter::Options{registry_.get(), artifacts_.get(), options_.clock,
-                          options_.device, options_.threads});
+                          options_.device, options_.threads, options_.metrics});
     JobManager::Options jobs;
     jobs.store = store_.get();
     jobs.artifacts = artifacts_.get();

@@ -14,6 +14,7 @@
 #include "common/base/mutex.h"
 #include "common/base/random.h"
 #include "common/base/status.h"
+#include "common/model/device.h"
 #include "kernels/backend.h"
 #include "services/worker/job_runner.h"
 #include "services/worker/lease_keeper.h"
@@ -46,12 +47,11 @@ class WorkerImpl final : public Worker {
   absl::Status Init() {
     SL_ASSIGN_OR_RETURN(models_,
                         ModelCache::Create(options_.cache_dir, remote_.get()));
-    kernels::BackendOptions backend;
-    backend.num_threads = options_.threads;
-    backend.cpu_isa = options_.cpu_isa;
-    SL_RETURN_IF_KERNEL_ERROR(
-        kernels::OpenBackend(options_.device, backend, &backend_));
-    LogInfo("worker {} on {}", options_.worker_id, backend_->description());
+    SL_ASSIGN_OR_RETURN(backend_, OpenDevice("worker", options_.device,
+                                             {.num_threads = options_.threads,
+                                              .cpu_isa = options_.cpu_isa},
+                                             options_.metrics));
+    LogInfo("worker {} on {}", options_.worker_id, backend_->name());
     return absl::OkStatus();
   }
 

@@ -13,7 +13,6 @@ namespace {
 
 TEST(OpenBackendTest, KnowsItsNames) {
   EXPECT_EQ(Open("cpu")->name(), "cpu");
-  EXPECT_EQ(Open("auto")->name(), "cpu");
   EXPECT_EQ(Open("reference")->name(), "reference");
   EXPECT_NE(Open("cpu", 3)->description().find("3 threads"), std::string::npos);
   EXPECT_FALSE(Open("cpu", 0)->description().empty());
@@ -22,7 +21,12 @@ TEST(OpenBackendTest, KnowsItsNames) {
 TEST(OpenBackendTest, RefusesWhatItDoesNotKnow) {
   std::unique_ptr<Backend> backend;
   EXPECT_TRUE(Refused(OpenBackend("tpu", {}, &backend),
-                      {"\"tpu\"", "auto", "cpu", "reference"}));
+                      {"\"tpu\"", "auto", "cpu", "cuda:N", "reference"}));
+  for (const char* name : {"cuda:x", "cuda:-1", "cuda:", "cuda:1x"}) {
+    EXPECT_TRUE(Refused(OpenBackend(name, {}, &backend), {name, "cuda:N"}));
+  }
+  EXPECT_TRUE(Refused(OpenBackend("cuda:0", {.cpu_isa = "avx2"}, &backend),
+                      {"\"avx2\"", "auto", "cuda:0"}));
   EXPECT_TRUE(Refused(OpenBackend("cpu", {.num_threads = -1}, &backend),
                       {"num_threads is -1", "[0, 1024]"}));
   EXPECT_TRUE(Refused(OpenBackend("cpu", {.num_threads = 2000}, &backend),
@@ -30,6 +34,24 @@ TEST(OpenBackendTest, RefusesWhatItDoesNotKnow) {
   EXPECT_TRUE(Refused(OpenBackend("reference", {.cpu_isa = "avx2"}, &backend),
                       {"\"avx2\"", "auto", "reference"}));
   EXPECT_EQ(backend, nullptr);
+}
+
+// There is no plugin beside this program.
+TEST(OpenBackendTest, WithoutCudaAutoTakesTheCpuAndSaysWhy) {
+  std::unique_ptr<Backend> backend;
+  const Status status = OpenBackend("cuda:0", {}, &backend);
+  EXPECT_EQ(status.code(), StatusCode::kUnavailable);
+  EXPECT_NE(status.message().find("libsinklora_cuda.so"), std::string::npos)
+      << status.message();
+  std::string why_not_cuda;
+  ASSERT_TRUE(Ok(OpenBackend("auto", {.cpu_isa = TestedCpuIsa()}, &backend,
+                             &why_not_cuda)));
+  EXPECT_EQ(backend->name(), "cpu");
+  EXPECT_EQ(why_not_cuda, TestedCpuIsa() == "auto"
+                              ? status.message()
+                              : "cpu_isa is " + TestedCpuIsa());
+  ASSERT_TRUE(Ok(OpenBackend("reference", {}, &backend, &why_not_cuda)));
+  EXPECT_EQ(why_not_cuda, "");
 }
 
 class BackendMemoryTest : public ::testing::TestWithParam<std::string> {

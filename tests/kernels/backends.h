@@ -1,4 +1,6 @@
-// Backends for the kernel tests, all of them on one instruction set.
+// Backends for the kernel tests: the reference, and the one that this run of
+// the tests is about. Tensors of tests are in host memory; a backend with
+// memory of its own gets copies of them (host_view_backend.h).
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_TESTS_KERNELS_BACKENDS_H_
@@ -12,6 +14,10 @@
 #include <string_view>
 
 #include "kernels/backend.h"
+#ifdef SINKLORA_CUDA_EMULATION
+#include "tests/kernels/cuda/host_view_backend.h"
+#include "tests/testing/cuda_emulation/emulated_runtime.h"
+#endif
 
 namespace sinklora::kernels {
 
@@ -22,12 +28,38 @@ inline std::string TestedCpuIsa() {
   return isa == nullptr ? "auto" : isa;
 }
 
+// The backend that this run of the tests is about: "cpu", or the CUDA backend
+// on "cuda_emulation" or a device "cuda:N".
+#ifndef SINKLORA_TEST_BACKEND
+#define SINKLORA_TEST_BACKEND "cpu"
+#endif
+inline const char* TestedBackend() {
+  const char* name = std::getenv("SINKLORA_TEST_BACKEND");
+  return name == nullptr ? SINKLORA_TEST_BACKEND : name;
+}
+inline const char* const kTested = TestedBackend();
+
+#ifdef SINKLORA_CUDA_EMULATION
+inline Status OpenCudaDevice(std::string_view name,
+                             std::unique_ptr<Backend>* out) {
+  return name == "cuda_emulation" ? emulation::OpenEmulated(out)
+                                  : OpenBackend(name, {}, out);
+}
+#endif
+
 inline std::unique_ptr<Backend> Open(std::string_view name,
                                      int num_threads = 2) {
   std::unique_ptr<Backend> backend;
+#ifdef SINKLORA_CUDA_EMULATION
+  if (name.starts_with("cuda")) {
+    const Status opened = OpenCudaDevice(name, &backend);
+    EXPECT_TRUE(opened.ok()) << opened.message();
+    return opened.ok() ? MakeHostViews(std::move(backend)) : nullptr;
+  }
+#endif
   BackendOptions options;
   options.num_threads = num_threads;
-  if (name != "reference") options.cpu_isa = TestedCpuIsa();
+  if (name == "cpu") options.cpu_isa = TestedCpuIsa();
   const Status status = OpenBackend(name, options, &backend);
   EXPECT_TRUE(status.ok()) << status.message();
   return backend;

@@ -15,7 +15,7 @@
 #include <cstdint>
 
 #include "kernels/tensor.h"
-#include "tests/testing/tensor_near.h"
+#include "tests/testing/tolerance.h"
 
 namespace sinklora::kernels {
 

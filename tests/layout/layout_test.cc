@@ -39,7 +39,9 @@ std::vector<Source> ReadSources() {
     for (const auto& entry :
          fs::recursive_directory_iterator(fs::path(Root()) / top)) {
       const std::string extension = entry.path().extension();
-      if (extension != ".h" && extension != ".cc") continue;
+      if (extension != ".h" && extension != ".cc" && extension != ".cu") {
+        continue;
+      }
       Source source;
       source.path = fs::relative(entry.path(), Root());
       std::ifstream in(entry.path());

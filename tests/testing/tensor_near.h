@@ -16,16 +16,9 @@
 #include <vector>
 
 #include "kernels/tensor.h"
+#include "tests/testing/tolerance.h"
 
 namespace sinklora::testing {
-
-// |actual - expected| <= relative * |expected| + of_largest * max|expected| +
-// absolute.
-struct Tolerance {
-  double relative = 0.0;
-  double of_largest = 0.0;  // for sums: error follows the terms, not the sum
-  double absolute = 0.0;
-};
 
 ::testing::AssertionResult TensorNear(const kernels::ConstTensorView& actual,
                                       const kernels::ConstTensorView& expected,

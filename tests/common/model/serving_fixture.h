@@ -29,12 +29,12 @@ struct Served {
   std::shared_ptr<ServedModel> model;
 };
 
-inline Served Serve(const LlamaConfig& config, uint64_t seed,
-                    WeightType type = WeightType::kFloat32,
-                    int64_t context_tokens = 0,
-                    const char* backend_name = "cpu") {
+inline Served ServeOn(std::unique_ptr<kernels::Backend> backend,
+                      const LlamaConfig& config, uint64_t seed,
+                      WeightType type = WeightType::kFloat32,
+                      int64_t context_tokens = 0) {
   Served out;
-  out.backend = OpenTestBackend(backend_name);
+  out.backend = std::move(backend);
   out.disk = MakeModel(config, seed, 0.3);
   auto weights = BaseWeights::Load(out.backend.get(), *out.disk.files, type);
   EXPECT_TRUE(weights.ok()) << weights.status();
@@ -43,6 +43,14 @@ inline Served Serve(const LlamaConfig& config, uint64_t seed,
   EXPECT_TRUE(model.ok()) << model.status();
   out.model = *model;
   return out;
+}
+
+inline Served Serve(const LlamaConfig& config, uint64_t seed,
+                    WeightType type = WeightType::kFloat32,
+                    int64_t context_tokens = 0,
+                    const char* backend_name = "cpu") {
+  return ServeOn(OpenTestBackend(backend_name), config, seed, type,
+                 context_tokens);
 }
 
 // The logits after the prompt and after each decoded token, and what was kept

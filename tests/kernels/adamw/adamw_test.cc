@@ -5,6 +5,7 @@
 
 #include "tests/kernels/backends.h"
 #include "tests/kernels/tolerances.h"
+#include "tests/testing/tensor_near.h"
 
 namespace sinklora::kernels {
 namespace {
@@ -41,7 +42,7 @@ State Train(Backend& backend, std::vector<int64_t> shape, float weight_decay,
 }
 
 TEST(AdamWTest, MatchesReference) {
-  const auto cpu = Open("cpu");
+  const auto cpu = Open(kTested);
   const auto reference = Open("reference");
   for (const std::vector<int64_t>& shape :
        {std::vector<int64_t>{1}, {17}, {33, 5}, {2, 3, 67}}) {
@@ -61,7 +62,7 @@ TEST(AdamWTest, MatchesReference) {
 // From zero moments the first step moves every weight by lr, whatever the size
 // of its gradient.
 TEST(AdamWTest, FirstStepIsTheLearningRate) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     HostTensor param = HostTensor::Zeros(DType::kF32, {40});
     HostTensor m = param;
@@ -80,14 +81,14 @@ TEST(AdamWTest, FirstStepIsTheLearningRate) {
 }
 
 TEST(AdamWTest, ThreadsDoNotChangeBits) {
-  const State one = Train(*Open("cpu", 1), {200000}, 0.1f, 1.0);
-  const State three = Train(*Open("cpu", 3), {200000}, 0.1f, 1.0);
+  const State one = Train(*Open(kTested, 1), {200000}, 0.1f, 1.0);
+  const State three = Train(*Open(kTested, 3), {200000}, 0.1f, 1.0);
   EXPECT_TRUE(BitEqual(three.param.view(), one.param.view()));
   EXPECT_TRUE(BitEqual(three.v.view(), one.v.view()));
 }
 
 TEST(AdamWTest, RefusesBadParams) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     HostTensor x = HostTensor::Zeros(DType::kF32, {4});
     HostTensor y = HostTensor::Zeros(DType::kF32, {5});

@@ -10,6 +10,7 @@
 #include "tests/kernels/attention/dense_attention.h"
 #include "tests/kernels/backends.h"
 #include "tests/kernels/tolerances.h"
+#include "tests/testing/tensor_near.h"
 
 namespace sinklora::kernels {
 namespace {
@@ -62,7 +63,7 @@ class AttentionGradientTest
 
 INSTANTIATE_TEST_SUITE_P(
     All, AttentionGradientTest,
-    ::testing::Combine(::testing::Values("reference", "cpu"),
+    ::testing::Combine(::testing::Values("reference", "tested"),
                        ::testing::ValuesIn(PatternNames())),
     [](const auto& info) {
       return std::get<0>(info.param) + "_" + std::get<1>(info.param);
@@ -70,7 +71,8 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST_P(AttentionGradientTest, EqualsCentralDifferences) {
   const auto& [backend_name, name] = GetParam();
-  const auto backend = Open(backend_name);
+  const auto backend =
+      Open(backend_name == "reference" ? backend_name : kTested);
   const auto pattern = MakePattern(name, 4, 5, {11, 6}, 1).pattern;
   const AttentionInputs in = MakeInputs(19, 4, 2, 8, 7);
   const AttentionResults got = RunBoth(*backend, in, pattern);

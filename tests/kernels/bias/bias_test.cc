@@ -3,6 +3,7 @@
 
 #include "tests/kernels/backends.h"
 #include "tests/kernels/tolerances.h"
+#include "tests/testing/tensor_near.h"
 
 namespace sinklora::kernels {
 namespace {
@@ -12,7 +13,7 @@ using testing::HostTensor;
 using testing::TensorNear;
 
 TEST(BiasTest, ForwardAddsToEveryRow) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     for (const int64_t columns : {1, 17, 64}) {
       const HostTensor bias = HostTensor::Random(DType::kF32, {columns}, 1);
@@ -41,7 +42,7 @@ HostTensor Gradient(Backend& backend, int64_t tokens, int64_t columns) {
 }
 
 TEST(BiasTest, BackwardSumsTheRows) {
-  const auto cpu = Open("cpu", 3);
+  const auto cpu = Open(kTested, 3);
   const auto reference = Open("reference");
   for (const int64_t columns : {1, 63, 65, 200, 513}) {
     for (const int64_t tokens : {0, 1, 63, 64, 65, 301}) {
@@ -51,12 +52,12 @@ TEST(BiasTest, BackwardSumsTheRows) {
     }
   }
   Gradient(*cpu, 65, 0);  // is no error
-  EXPECT_TRUE(BitEqual(Gradient(*Open("cpu", 1), 301, 200).view(),
-                       Gradient(*Open("cpu", 3), 301, 200).view()));
+  EXPECT_TRUE(BitEqual(Gradient(*Open(kTested, 1), 301, 200).view(),
+                       Gradient(*Open(kTested, 3), 301, 200).view()));
 }
 
 TEST(BiasTest, RefusesBadParamsUntouched) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     const HostTensor vector = HostTensor::Random(DType::kF32, {4}, 1);
     const HostTensor matrix = HostTensor::Random(DType::kF32, {3, 5}, 1);

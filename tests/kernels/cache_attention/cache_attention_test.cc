@@ -9,6 +9,7 @@
 #include "tests/kernels/backends.h"
 #include "tests/kernels/cache_attention/cache_fixture.h"
 #include "tests/kernels/tolerances.h"
+#include "tests/testing/tensor_near.h"
 
 namespace sinklora::kernels {
 namespace {
@@ -81,7 +82,7 @@ INSTANTIATE_TEST_SUITE_P(All, CacheWindowTest,
                          ::testing::Values(0, 1, 7, 64, 90));
 
 TEST_P(CacheWindowTest, MatchesReferenceWithHolesAndShuffledSlots) {
-  const auto cpu = Open("cpu", 3);
+  const auto cpu = Open(kTested, 3);
   const auto reference = Open("reference");
   const int64_t window = GetParam();
   for (const Shape& s : Shapes()) {
@@ -109,7 +110,8 @@ class CacheTest : public ::testing::TestWithParam<std::string> {
   std::unique_ptr<Backend> backend_ = Open(GetParam());
 };
 
-INSTANTIATE_TEST_SUITE_P(All, CacheTest, ::testing::Values("reference", "cpu"));
+INSTANTIATE_TEST_SUITE_P(All, CacheTest,
+                         ::testing::Values("reference", kTested));
 
 // Slots in token order are plain causal attention.
 TEST_P(CacheTest, EqualsTrainingAttention) {
@@ -415,11 +417,11 @@ TEST(CacheCpuTest, ThreadsDoNotChangeBits) {
   for (const DType dtype : {DType::kBF16, DType::kI8}) {
     const Tokens x = MakeTokens(200, 8, 4, 32, 13);
     Cache filled = EmptyCache(dtype, 4, 300, 32);
-    Write(*Open("cpu"), x, 0, 200, filled, Shuffled);
+    Write(*Open(kTested), x, 0, 200, filled, Shuffled);
     filled.used = 270;
     const auto run = [&](int threads, Cache& cache) {
       cache = filled;
-      const auto backend = Open("cpu", threads);
+      const auto backend = Open(kTested, threads);
       const Attended r = Attend(*backend, x, 0, 200, cache);
       AddColumnSums(*backend, x, 0, 200, r.lse, cache);
       return r;

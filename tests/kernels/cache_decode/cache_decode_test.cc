@@ -103,15 +103,15 @@ INSTANTIATE_TEST_SUITE_P(All, CacheDecodeRuleTest,
                                            Rule{1, 0, 0}));
 
 TEST_P(CacheDecodeRuleTest, MatchesReferenceWithHolesAndShuffledSlots) {
-  const auto cpu = Open("cpu", 3);
+  const auto tested = Open(kTested, 3);
   const auto reference = Open("reference");
   for (const Shape& s : Shapes()) {
     SCOPED_TRACE(::testing::Message() << s.tokens << " tokens, " << s.heads
                                       << " heads of " << s.head_dim);
     const Tokens x = MakeTokens(s.tokens, s.heads, s.kv_heads, s.head_dim, 1);
-    Cache cache = Filled(*cpu, x, s);
+    Cache cache = Filled(*tested, x, s);
     Cache other = cache;
-    const Decoded got = Decode(*cpu, x, cache, GetParam());
+    const Decoded got = Decode(*tested, x, cache, GetParam());
     const Decoded want = Decode(*reference, x, other, GetParam());
     Tolerance tolerance = AttentionTolerance(s.head_dim, kLargestScore);
     EXPECT_TRUE(TensorNear(got.out.view(), want.out.view(), tolerance));
@@ -133,7 +133,7 @@ class CacheDecodeTest : public ::testing::TestWithParam<std::string> {
 };
 
 INSTANTIATE_TEST_SUITE_P(All, CacheDecodeTest,
-                         ::testing::Values("reference", "cpu"));
+                         ::testing::Values("reference", kTested));
 
 // The two ways to attend differ in rounding and in nothing else.
 TEST_P(CacheDecodeTest, EqualsCacheAttentionOfOneToken) {
@@ -302,17 +302,17 @@ TEST_P(CacheDecodeTest, RefusesBadParamsUntouched) {
   EXPECT_EQ(r.victims.Get(0), -7.0);
 }
 
-TEST(CacheDecodeCpuTest, ThreadsDoNotChangeBits) {
+TEST(CacheDecodeTestedTest, ThreadsDoNotChangeBits) {
   for (const Shape& s : {Shape{1500, 8, 2, 32, DType::kBF16, 0},
                          Shape{1500, 3, 3, 64, DType::kI8, 0},
                          Shape{800, 4, 4, 24, DType::kF32, 0}}) {
     const Tokens x = MakeTokens(s.tokens, s.heads, s.kv_heads, s.head_dim, 9);
-    const Cache filled = Filled(*Open("cpu"), x, s);
+    const Cache filled = Filled(*Open(kTested), x, s);
     Cache one = filled;
-    const Decoded want = Decode(*Open("cpu", 1), x, one, {0, 4, 16});
+    const Decoded want = Decode(*Open(kTested, 1), x, one, {0, 4, 16});
     for (int threads : {2, 3}) {
       Cache many = filled;
-      const Decoded got = Decode(*Open("cpu", threads), x, many, {0, 4, 16});
+      const Decoded got = Decode(*Open(kTested, threads), x, many, {0, 4, 16});
       EXPECT_TRUE(BitEqual(got.out.view(), want.out.view()));
       EXPECT_TRUE(BitEqual(got.growth.view(), want.growth.view()));
       EXPECT_TRUE(BitEqual(got.victims.view(), want.victims.view()));

@@ -7,6 +7,7 @@
 
 #include "tests/kernels/backends.h"
 #include "tests/kernels/tolerances.h"
+#include "tests/testing/tensor_near.h"
 
 namespace sinklora::kernels {
 namespace {
@@ -22,7 +23,7 @@ class ElementwiseTest : public ::testing::TestWithParam<std::string> {
 };
 
 INSTANTIATE_TEST_SUITE_P(All, ElementwiseTest,
-                         ::testing::Values("reference", "cpu"));
+                         ::testing::Values("reference", kTested));
 
 TEST_P(ElementwiseTest, SumSquares) {
   for (int64_t n : {0, 1, 7, 16, 33, 1000, 70000, 131073}) {
@@ -187,9 +188,10 @@ TEST(ElementwiseCpuTest, ThreadsDoNotChangeBits) {
   const HostTensor x = HostTensor::Random(DType::kF32, {300001}, 5);
   double one = 0.0;
   double three = 0.0;
-  ASSERT_TRUE(Ok(Open("cpu", 1)->SumSquares({.x = x.view(), .result = &one})));
   ASSERT_TRUE(
-      Ok(Open("cpu", 3)->SumSquares({.x = x.view(), .result = &three})));
+      Ok(Open(kTested, 1)->SumSquares({.x = x.view(), .result = &one})));
+  ASSERT_TRUE(
+      Ok(Open(kTested, 3)->SumSquares({.x = x.view(), .result = &three})));
   EXPECT_EQ(one, three);
 }
 

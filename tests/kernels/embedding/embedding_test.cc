@@ -3,6 +3,7 @@
 
 #include "tests/kernels/backends.h"
 #include "tests/kernels/tolerances.h"
+#include "tests/testing/tensor_near.h"
 
 namespace sinklora::kernels {
 namespace {
@@ -20,7 +21,7 @@ HostTensor Ids(int64_t tokens, int64_t vocab) {
 }
 
 TEST(EmbeddingTest, ForwardIsExact) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     for (DType dtype : {DType::kF32, DType::kBF16}) {
       for (int64_t dim : {1, 17, 64}) {
@@ -52,7 +53,7 @@ HostTensor Gradient(Backend& backend, int64_t tokens, int64_t dim,
 }
 
 TEST(EmbeddingTest, BackwardAddsRepeatedIds) {
-  const auto cpu = Open("cpu", 3);
+  const auto cpu = Open(kTested, 3);
   const auto reference = Open("reference");
   for (int64_t dim : {1, 63, 65, 200, 511, 513, 1100}) {
     for (int64_t tokens : {0, 1, 101}) {
@@ -63,12 +64,12 @@ TEST(EmbeddingTest, BackwardAddsRepeatedIds) {
       }
     }
   }
-  EXPECT_TRUE(BitEqual(Gradient(*Open("cpu", 1), 301, 200).view(),
-                       Gradient(*Open("cpu", 3), 301, 200).view()));
+  EXPECT_TRUE(BitEqual(Gradient(*Open(kTested, 1), 301, 200).view(),
+                       Gradient(*Open(kTested, 3), 301, 200).view()));
 }
 
 TEST(EmbeddingTest, RefusesUnknownIdsUntouched) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     const HostTensor table = HostTensor::Random(DType::kF32, {5, 4}, 1);
     for (int32_t bad : {5, -1}) {

@@ -6,6 +6,7 @@
 #include "tests/kernels/backends.h"
 #include "tests/kernels/quantized_matmul/packed.h"
 #include "tests/kernels/tolerances.h"
+#include "tests/testing/tensor_near.h"
 
 namespace sinklora::kernels {
 namespace {
@@ -74,7 +75,7 @@ Tolerance ToleranceOf(const Case& c, int64_t terms) {
 }
 
 TEST(LinearCrossEntropyTest, MatchesReference) {
-  const auto cpu = Open("cpu", 3);
+  const auto cpu = Open(kTested, 3);
   const auto reference = Open("reference");
   for (DType dtype : {DType::kF32, DType::kBF16}) {
     for (const Case& c :
@@ -98,7 +99,7 @@ TEST(LinearCrossEntropyTest, MatchesReference) {
 }
 
 TEST(LinearCrossEntropyTest, IgnoredTokensCostNothingAndGetZero) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     const Outcome r = RunCase(
         *backend, {.tokens = 6, .dim = 8, .vocab = 9, .all_ignored = true});
@@ -117,9 +118,9 @@ TEST(LinearCrossEntropyTest, IgnoredTokensCostNothingAndGetZero) {
 TEST(LinearCrossEntropyTest, ThreadsDoNotChangeBits) {
   const Case c{
       .tokens = 300, .dim = 64, .vocab = 500, .max_logits_bytes = 500 * 4 * 70};
-  const Outcome one = RunCase(*Open("cpu", 1), c);
+  const Outcome one = RunCase(*Open(kTested, 1), c);
   for (int threads : {2, 3}) {
-    const Outcome many = RunCase(*Open("cpu", threads), c);
+    const Outcome many = RunCase(*Open(kTested, threads), c);
     EXPECT_EQ(many.nll_sum, one.nll_sum);
     EXPECT_TRUE(BitEqual(many.nll.view(), one.nll.view()));
     EXPECT_TRUE(BitEqual(many.dhidden.view(), one.dhidden.view()));
@@ -128,7 +129,7 @@ TEST(LinearCrossEntropyTest, ThreadsDoNotChangeBits) {
 }
 
 TEST(LinearCrossEntropyTest, NaNReachesTheLoss) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     HostTensor hidden = HostTensor::Random(DType::kF32, {2, 8}, 1);
     hidden.Set(std::nan(""), 1, 3);
@@ -146,7 +147,7 @@ TEST(LinearCrossEntropyTest, NaNReachesTheLoss) {
 }
 
 TEST(LinearCrossEntropyTest, RefusesBadParamsUntouched) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     const HostTensor hidden = HostTensor::Random(DType::kF32, {2, 8}, 1);
     const HostTensor weight = HostTensor::Random(DType::kF32, {5, 8}, 2);
@@ -184,7 +185,7 @@ TEST(LinearCrossEntropyTest, RefusesBadParamsUntouched) {
 // A packed head gives the losses of the values that it holds, and no gradients.
 TEST(LinearCrossEntropyTest, PackedHeadMatchesReference) {
   const Case c{53, 40, 101};
-  const auto cpu = Open("cpu", 3);
+  const auto cpu = Open(kTested, 3);
   const auto reference = Open("reference");
   const HostTensor hidden = HostTensor::Random(DType::kF32, {53, 40}, 1);
   const HostTensor weight = HostTensor::Random(DType::kF32, {101, 40}, 2, 0.2);
@@ -215,7 +216,7 @@ TEST(LinearCrossEntropyTest, PackedHeadMatchesReference) {
       EXPECT_NEAR(got_sum, want_sum, 1e-6 * want_sum);
     }
   }
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     const Packed packed = Pack(*backend, weight, QuantizedFormat::kInt8);
     HostTensor dhidden = HostTensor::NaNs(DType::kF32, {53, 40});

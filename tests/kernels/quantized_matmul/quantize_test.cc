@@ -52,7 +52,7 @@ void CheckErrors(const HostTensor& weight, const QuantizedMatrix& m) {
 }
 
 TEST(QuantizeTest, ErrorsStayWithinTheContractsBounds) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     for (const auto format : kFormats) {
       for (const Shape& s : kShapes) {
@@ -68,7 +68,7 @@ TEST(QuantizeTest, ErrorsStayWithinTheContractsBounds) {
 }
 
 TEST(QuantizeTest, WhatLiesBeyondTheMatrixIsZero) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     for (const auto format : kFormats) {
       const HostTensor w = HostTensor::Random(DType::kF32, {65, 33}, 3);
@@ -89,7 +89,7 @@ TEST(QuantizeTest, WhatLiesBeyondTheMatrixIsZero) {
 TEST(QuantizeTest, ExtremeWeightsKeepTheBounds) {
   constexpr float kMax = std::numeric_limits<float>::max();
   constexpr float kDenormal = 1e-41f;
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     for (const auto format : kFormats) {
       SCOPED_TRACE(std::string(name) + NameOf(format));
@@ -136,7 +136,7 @@ TEST(QuantizeTest, NormalWeightsLoseWhatTheHeaderSays) {
   for (int64_t r = 0; r < 256; ++r) {
     for (int64_t c = 0; c < 512; ++c) squares += std::pow(w.Get(r, c), 2);
   }
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     const auto loss = [&](QuantizedFormat format) {
       return std::sqrt(SquaredError(w, Pack(*backend, w, format).view) /
@@ -152,7 +152,7 @@ TEST(QuantizeTest, NormalWeightsLoseWhatTheHeaderSays) {
 TEST(QuantizeTest, SearchesAsWellAsTheReference) {
   const HostTensor w = HostTensor::Random(DType::kF32, {70, 100}, 8);
   const auto reference = Open("reference");
-  const auto cpu = Open("cpu");
+  const auto cpu = Open(kTested);
   for (const auto format : kFormats) {
     const double want = SquaredError(w, Pack(*reference, w, format).view);
     const double got = SquaredError(w, Pack(*cpu, w, format).view);
@@ -163,10 +163,10 @@ TEST(QuantizeTest, SearchesAsWellAsTheReference) {
 TEST(QuantizeTest, ThreadsDoNotChangeBits) {
   const HostTensor w = HostTensor::Random(DType::kBF16, {700, 77}, 13);
   for (const auto format : kFormats) {
-    const auto one = Open("cpu", 1);
+    const auto one = Open(kTested, 1);
     const Packed want = Pack(*one, w, format);
     for (const int threads : {2, 3, 5}) {
-      const auto cpu = Open("cpu", threads);
+      const auto cpu = Open(kTested, threads);
       const Packed got = Pack(*cpu, w, format);
       EXPECT_EQ(std::memcmp(got.buffer.data(), want.buffer.data(),
                             want.buffer.size_bytes()),
@@ -176,7 +176,7 @@ TEST(QuantizeTest, ThreadsDoNotChangeBits) {
 }
 
 TEST(QuantizeTest, RefusesBadParams) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     HostTensor w = HostTensor::Random(DType::kF32, {5, 40}, 1);
     std::vector<char> memory(

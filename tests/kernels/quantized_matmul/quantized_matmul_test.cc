@@ -8,6 +8,7 @@
 
 #include "tests/kernels/quantized_matmul/packed.h"
 #include "tests/kernels/tolerances.h"
+#include "tests/testing/tensor_near.h"
 
 namespace sinklora::kernels {
 namespace {
@@ -69,7 +70,7 @@ void CheckAgainstReference(Backend& backend, Backend& reference, int64_t m,
 }
 
 TEST(QuantizedMatMulTest, OddShapesMatchTheReference) {
-  const auto cpu = Open("cpu", 3);
+  const auto cpu = Open(kTested, 3);
   const auto reference = Open("reference");
   for (const int64_t m : {1, 2, 3, 4, 5, 7, 8, 16, 17, 31}) {
     for (const int64_t n : {1, 7, 63, 64, 65, 129}) {
@@ -81,7 +82,7 @@ TEST(QuantizedMatMulTest, OddShapesMatchTheReference) {
 }
 
 TEST(QuantizedMatMulTest, ShapesThatAreCutIntoTilesMatchTheReference) {
-  const auto cpu = Open("cpu", 3);
+  const auto cpu = Open(kTested, 3);
   const auto reference = Open("reference");
   CheckAgainstReference(*cpu, *reference, 1, 1031, 1000);
   CheckAgainstReference(*cpu, *reference, 300, 200, 130);
@@ -90,7 +91,7 @@ TEST(QuantizedMatMulTest, ShapesThatAreCutIntoTilesMatchTheReference) {
 }
 
 TEST(QuantizedMatMulTest, RowBitsDoNotDependOnTheBatch) {
-  const auto cpu = Open("cpu", 3);
+  const auto cpu = Open(kTested, 3);
   for (const auto& [n, k] : {std::pair<int64_t, int64_t>{100, 77},
                              {288, 1000},
                              {1200, 300},
@@ -117,11 +118,11 @@ TEST(QuantizedMatMulTest, ThreadsDoNotChangeBits) {
     const HostTensor a = HostTensor::Random(DType::kF32, {m, 300}, 8);
     for (const auto format : kFormats) {
       for (const DType products : kProducts) {
-        const auto one = Open("cpu", 1);
+        const auto one = Open(kTested, 1);
         const Packed b = Pack(*one, w, format);
         const HostTensor want = Product(*one, a, b.view, products);
         for (const int threads : {2, 3, 5}) {
-          const auto many = Open("cpu", threads);
+          const auto many = Open(kTested, threads);
           EXPECT_TRUE(BitEqual(Product(*many, a, b.view, products).view(),
                                want.view()));
         }
@@ -142,7 +143,7 @@ TEST(QuantizedMatMulTest, WholeNumbersAreExact) {
     for (int64_t i = 0; i < 3; ++i) a.Set((c * 13 + i) % 21 - 10, i, c);
   }
   const auto reference = Open("reference");
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     const Packed b = Pack(*backend, w, QuantizedFormat::kInt8);
     for (const DType products : kProducts) {
@@ -159,7 +160,7 @@ TEST(QuantizedMatMulTest, WholeNumbersAreExact) {
 }
 
 TEST(QuantizedMatMulTest, EmptyDimensions) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     for (const DType products : kProducts) {
       const HostTensor w = HostTensor::Random(DType::kF32, {5, 40}, 1);
@@ -178,7 +179,7 @@ TEST(QuantizedMatMulTest, EmptyDimensions) {
 }
 
 TEST(QuantizedMatMulTest, ActivationsThatAreNotFiniteStayInTheirRow) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     const HostTensor w = HostTensor::Random(DType::kF32, {20, 70}, 1);
     HostTensor a = HostTensor::Random(DType::kF32, {6, 70}, 2);
@@ -198,7 +199,7 @@ TEST(QuantizedMatMulTest, ActivationsThatAreNotFiniteStayInTheirRow) {
 }
 
 TEST(QuantizedMatMulTest, TinyAndHugeActivationsMatchTheReference) {
-  const auto cpu = Open("cpu");
+  const auto cpu = Open(kTested);
   const auto reference = Open("reference");
   const HostTensor w = HostTensor::Random(DType::kF32, {33, 65}, 1);
   for (const double scale : {1e-25, 1e25}) {
@@ -217,7 +218,7 @@ TEST(QuantizedMatMulTest, TinyAndHugeActivationsMatchTheReference) {
 TEST(DequantizeRowsTest, GivesTheRowsExactly) {
   const HostTensor w = HostTensor::Random(DType::kF32, {130, 45}, 1);
   const HostTensor ids = HostTensor::Ints({5}, {129, 0, 64, 63, 0});
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     for (const auto format : kFormats) {
       const Packed m = Pack(*backend, w, format);
@@ -236,7 +237,7 @@ TEST(DequantizeRowsTest, GivesTheRowsExactly) {
 }
 
 TEST(QuantizedMatMulTest, RefusesBadParams) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     const HostTensor w = HostTensor::Random(DType::kF32, {5, 40}, 1);
     const Packed b = Pack(*backend, w, QuantizedFormat::kInt8);

@@ -5,6 +5,7 @@
 
 #include "tests/kernels/backends.h"
 #include "tests/kernels/tolerances.h"
+#include "tests/testing/tensor_near.h"
 
 namespace sinklora::kernels {
 namespace {
@@ -67,7 +68,7 @@ double LargestInvRms(const Outcome& outcome) {
 }
 
 TEST(RmsNormTest, MatchesReference) {
-  const auto cpu = Open("cpu", 3);
+  const auto cpu = Open(kTested, 3);
   const auto reference = Open("reference");
   for (int64_t tokens : {1, 31, 32, 33, 67}) {
     for (int64_t dim : {1, 7, 16, 63, 65, 288, 2053}) {
@@ -95,7 +96,7 @@ TEST(RmsNormTest, MatchesReference) {
 }
 
 TEST(RmsNormTest, WorksInPlaceAndWithoutOptionalOutputs) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     const HostTensor weight = HostTensor::Random(DType::kF32, {33}, 2);
     HostTensor x = HostTensor::Random(DType::kF32, {5, 33}, 1);
@@ -110,9 +111,9 @@ TEST(RmsNormTest, WorksInPlaceAndWithoutOptionalOutputs) {
 
 TEST(RmsNormTest, ThreadsDoNotChangeBits) {
   const Case c{513, 300};
-  const Outcome one = RunCase(*Open("cpu", 1), c);
+  const Outcome one = RunCase(*Open(kTested, 1), c);
   for (int threads : {2, 3}) {
-    const Outcome many = RunCase(*Open("cpu", threads), c);
+    const Outcome many = RunCase(*Open(kTested, threads), c);
     EXPECT_TRUE(BitEqual(many.out.view(), one.out.view()));
     EXPECT_TRUE(BitEqual(many.dx.view(), one.dx.view()));
     EXPECT_TRUE(BitEqual(many.dweight.view(), one.dweight.view()));
@@ -120,7 +121,7 @@ TEST(RmsNormTest, ThreadsDoNotChangeBits) {
 }
 
 TEST(RmsNormTest, RefusesBadParams) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     HostTensor x = HostTensor::Random(DType::kF32, {5, 8}, 1);
     HostTensor out = HostTensor::NaNs(DType::kF32, {5, 8});

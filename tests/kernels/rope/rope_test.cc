@@ -5,6 +5,7 @@
 
 #include "tests/kernels/backends.h"
 #include "tests/kernels/tolerances.h"
+#include "tests/testing/tensor_near.h"
 
 namespace sinklora::kernels {
 namespace {
@@ -47,7 +48,7 @@ Status Rotate(Backend& backend, HostTensor& x, const HostTensor& positions,
 }
 
 TEST(RopeTest, MatchesReferenceAndInverts) {
-  const auto cpu = Open("cpu", 3);
+  const auto cpu = Open(kTested, 3);
   const auto reference = Open("reference");
   for (int64_t tokens : {1, 3, 61}) {
     for (int64_t heads : {1, 5}) {
@@ -72,7 +73,7 @@ TEST(RopeTest, MatchesReferenceAndInverts) {
 }
 
 TEST(RopeTest, ScoresDependOnRelativePositionOnly) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     const Tables tables = MakeTables(40, 8);
     const HostTensor x = HostTensor::Random(DType::kF32, {2, 1, 16}, 5);
@@ -91,7 +92,7 @@ TEST(RopeTest, ScoresDependOnRelativePositionOnly) {
 }
 
 TEST(RopeTest, RefusesPositionsOutsideTheTableUntouched) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     const Tables tables = MakeTables(10, 4);
     const HostTensor before = HostTensor::Random(DType::kF32, {3, 2, 8}, 1);

@@ -3,6 +3,7 @@
 
 #include "tests/kernels/backends.h"
 #include "tests/kernels/tolerances.h"
+#include "tests/testing/tensor_near.h"
 
 namespace sinklora::kernels {
 namespace {
@@ -55,7 +56,7 @@ Outcome RunCase(Backend& backend, const Case& c, bool in_place = false) {
 }
 
 TEST(SwiGluTest, MatchesReferenceUpToExtremeGates) {
-  const auto cpu = Open("cpu", 3);
+  const auto cpu = Open(kTested, 3);
   const auto reference = Open("reference");
   for (int64_t tokens : {1, 5}) {
     for (int64_t hidden : {1, 15, 16, 17, 300}) {
@@ -75,7 +76,7 @@ TEST(SwiGluTest, MatchesReferenceUpToExtremeGates) {
 }
 
 TEST(SwiGluTest, InPlaceGivesEqualBits) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     const Outcome apart = RunCase(*backend, {7, 45}, false);
     const Outcome in_place = RunCase(*backend, {7, 45}, true);
@@ -85,7 +86,7 @@ TEST(SwiGluTest, InPlaceGivesEqualBits) {
 }
 
 TEST(SwiGluTest, NaNReachesTheResult) {
-  const auto backend = Open("cpu");
+  const auto backend = Open(kTested);
   HostTensor gate = HostTensor::Zeros(DType::kF32, {1, 20});
   gate.Set(std::nan(""), 0, 18);
   const HostTensor up = HostTensor::Random(DType::kF32, {1, 20}, 1);
@@ -97,14 +98,14 @@ TEST(SwiGluTest, NaNReachesTheResult) {
 }
 
 TEST(SwiGluTest, ThreadsDoNotChangeBits) {
-  const Outcome one = RunCase(*Open("cpu", 1), {700, 200});
-  const Outcome three = RunCase(*Open("cpu", 3), {700, 200});
+  const Outcome one = RunCase(*Open(kTested, 1), {700, 200});
+  const Outcome three = RunCase(*Open(kTested, 3), {700, 200});
   EXPECT_TRUE(BitEqual(three.out.view(), one.out.view()));
   EXPECT_TRUE(BitEqual(three.dgate.view(), one.dgate.view()));
 }
 
 TEST(SwiGluTest, RefusesBadParams) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     HostTensor a = HostTensor::Zeros(DType::kF32, {2, 3});
     HostTensor b = HostTensor::Zeros(DType::kF32, {2, 4});

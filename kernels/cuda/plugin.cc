@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/plugin.h"
+
+#include <exception>
+#include <utility>
+
+#include "kernels/cuda/cublaslt_gemm.h"
+#include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/cuda_runtime.h"
+
+#define SINKLORA_PLUGIN_EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace sinklora::kernels::cuda {
+namespace {
+
+Status Open(int index, std::unique_ptr<Backend>* out) {
+  std::unique_ptr<Runtime> runtime;
+  std::unique_ptr<Gemm> gemm;
+  Status status = CudaRuntime::Open(index, &runtime);
+  if (status.ok()) status = CublasLtGemm::Open(runtime.get(), &gemm);
+  if (!status.ok()) return status;
+  return CudaBackend::Create(std::move(runtime), std::move(gemm), out);
+}
+
+}  // namespace
+
+SINKLORA_PLUGIN_EXPORT CudaPluginBuildFunction SinkLoraCudaBuild;
+SINKLORA_PLUGIN_EXPORT CudaPluginOpenFunction SinkLoraCudaOpen;
+
+const char* SinkLoraCudaBuild() { return kCudaPluginBuild; }
+
+void SinkLoraCudaOpen(int index, std::unique_ptr<Backend>* out,
+                      Status* status) {
+  try {
+    *status = Open(index, out);
+  } catch (const std::exception& e) {
+    *status = Status(StatusCode::kInternal,
+                     "cuda:" + std::to_string(index) + ": " + e.what());
+  }
+}
+
+}  // namespace sinklora::kernels::cuda

@@ -1,0 +1,75 @@
+// What the CUDA backend asks of a device apart from running kernels: memory,
+// copies, order. One object is one device with one stream; all that is queued
+// runs in order.
+//
+// Implemented by the CUDA runtime (cuda_runtime.h) in the plugin and by the
+// emulator in the tests, so that everything above it is the same code in both.
+//
+// Thread-compatible. Errors: kResourceExhausted names the bytes asked for and
+// those there are; kInternal is an error of the device, after which it is lost.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_KERNELS_CUDA_RUNTIME_H_
+#define SINKLORA_KERNELS_CUDA_RUNTIME_H_
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/status.h"
+
+struct CUstream_st;  // what a cudaStream_t points to
+
+namespace sinklora::kernels::cuda {
+
+using Stream = CUstream_st*;
+
+struct DeviceProperties {
+  std::string name;
+  int index = 0;  // N of "cuda:N"
+  int compute_major = 0, compute_minor = 0;
+  int sm_count = 0;
+  int64_t shared_bytes_per_block = 0;  // the most a kernel may opt in to
+  int64_t l2_bytes = 0;
+  int64_t memory_bytes = 0;
+};
+
+class Runtime {
+ public:
+  // Marks in the stream, by number.
+  static constexpr int kEvents = 8;
+
+  virtual ~Runtime() = default;
+
+  virtual const DeviceProperties& properties() const = 0;
+  virtual Stream stream() const = 0;
+  // Makes the device that of the calling thread; before other calls on it.
+  virtual Status Enter() = 0;
+
+  // Device memory, 256-byte aligned. Freed memory is handed out again without
+  // asking the system; what is queued on it still runs first.
+  virtual Status Allocate(int64_t size_bytes, void** out) = 0;
+  virtual void Free(void* data) = 0;
+  // Host memory the device copies from and to by itself.
+  virtual Status AllocatePinned(int64_t size_bytes, void** out) = 0;
+  virtual void FreePinned(void* data) = 0;
+
+  // Queued. Host addresses are pinned ones, in use until a later Wait or
+  // Synchronize.
+  virtual Status CopyToDevice(const void* pinned, void* device,
+                              int64_t size_bytes) = 0;
+  virtual Status CopyToHost(const void* device, void* pinned,
+                            int64_t size_bytes) = 0;
+  virtual Status CopyOnDevice(const void* from, void* to,
+                              int64_t size_bytes) = 0;
+  virtual Status Zero(void* device, int64_t size_bytes) = 0;
+
+  // Sets mark `event` in [0, kEvents) behind all that is queued.
+  virtual Status Record(int event) = 0;
+  // Waits until the device has passed the mark; at once if it was never set.
+  virtual Status Wait(int event) = 0;
+  virtual Status Synchronize() = 0;
+};
+
+}  // namespace sinklora::kernels::cuda
+
+#endif  // SINKLORA_KERNELS_CUDA_RUNTIME_H_

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/device_util.h"
+#include "kernels/cuda/launch.h"
+
+namespace sinklora::kernels::cuda {
+namespace {
+
+// Elements whose squares one block adds: the order depends on nothing else.
+constexpr int64_t kSumElements = 64 * kBlockThreads;
+
+SINKLORA_GLOBAL void SquaresKernel(const float* x, int64_t n, double* sums) {
+  SINKLORA_SHARED(double[kBlockWarps], shared);
+  const int64_t begin = blockIdx.x * kSumElements;
+  const int64_t end = begin + kSumElements < n ? begin + kSumElements : n;
+  double sum = 0.0;
+  for (int64_t i = begin + threadIdx.x; i < end; i += kBlockThreads) {
+    const double value = x[i];
+    sum += value * value;
+  }
+  sum = BlockSum(sum, shared);
+  if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+SINKLORA_GLOBAL void SumKernel(const double* x, int64_t n, double* sum) {
+  SINKLORA_SHARED(double[kBlockWarps], shared);
+  double part = 0.0;
+  for (int64_t i = threadIdx.x; i < n; i += kBlockThreads) part += x[i];
+  part = BlockSum(part, shared);
+  if (threadIdx.x == 0) *sum = part;
+}
+
+SINKLORA_GLOBAL void ScaleKernel(float* x, float factor, int64_t n) {
+  for (int64_t i = FlatThread(); i < n; i += FlatThreads()) x[i] *= factor;
+}
+
+SINKLORA_GLOBAL void ScaleColumnsKernel(Rows x, const float* factors,
+                                        int64_t columns) {
+  const int64_t column =
+      static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x;
+  if (column < columns) x[blockIdx.x][column] *= factors[column];
+}
+
+SINKLORA_GLOBAL void AddKernel(const float* x, float alpha, float* out,
+                               int64_t n) {
+  for (int64_t i = FlatThread(); i < n; i += FlatThreads()) {
+    out[i] = fmaf(alpha, x[i], out[i]);
+  }
+}
+
+SINKLORA_GLOBAL void ToBf16Kernel(const float* x, bf16_t* out, int64_t n) {
+  for (int64_t i = FlatThread(); i < n; i += FlatThreads()) {
+    out[i] = Bf16FromFloat(x[i]);
+  }
+}
+
+SINKLORA_GLOBAL void ToF32Kernel(const bf16_t* x, float* out, int64_t n) {
+  for (int64_t i = FlatThread(); i < n; i += FlatThreads()) {
+    out[i] = FloatFromBf16(x[i]);
+  }
+}
+
+LaunchShape FlatShape(int64_t n, const CudaContext& context) {
+  return {.grid = dim3(FlatBlocks(n, context.device().sm_count)),
+          .block = dim3(kBlockThreads)};
+}
+
+}  // namespace
+
+Status SumSquaresCuda(const SumSquaresParams& p, CudaContext& context) {
+  const int64_t n = p.x.num_elements();
+  const int64_t blocks = CeilDiv(n, kSumElements);
+  double* sums = nullptr;
+  double* total = nullptr;
+  Status status = context.Scratch(blocks, &sums);
+  if (status.ok()) status = context.Scratch(1, &total);
+  if (status.ok()) {
+    status = Launch("sum_squares", SquaresKernel,
+                    {.grid = dim3(static_cast<unsigned>(blocks)),
+                     .block = dim3(kBlockThreads)},
+                    context.stream(), p.x.as<float>(), n, sums);
+  }
+  if (status.ok()) {
+    status = Launch("sum_squares", SumKernel,
+                    {.grid = dim3(1), .block = dim3(kBlockThreads)},
+                    context.stream(), sums, blocks, total);
+  }
+  if (!status.ok()) return status;
+  return context.CopyToHost(total, p.result, sizeof(double));
+}
+
+Status ScaleCuda(const ScaleParams& p, CudaContext& context) {
+  const int64_t n = p.x.num_elements();
+  return Launch("scale", ScaleKernel, FlatShape(n, context), context.stream(),
+                p.x.as<float>(), p.factor, n);
+}
+
+Status ScaleColumnsCuda(const ScaleColumnsParams& p, CudaContext& context) {
+  const int64_t columns = p.x.shape[1];
+  return Launch(
+      "scale_columns", ScaleColumnsKernel,
+      {.grid = dim3(static_cast<unsigned>(p.x.shape[0]),
+                    static_cast<unsigned>(CeilDiv(columns, kBlockThreads))),
+       .block = dim3(kBlockThreads)},
+      context.stream(), RowsOf(p.x), p.factors.as<float>(), columns);
+}
+
+Status AddCuda(const AddParams& p, CudaContext& context) {
+  const int64_t n = p.x.num_elements();
+  return Launch("add", AddKernel, FlatShape(n, context), context.stream(),
+                p.x.as<float>(), p.alpha, p.out.as<float>(), n);
+}
+
+Status CastCuda(const CastParams& p, CudaContext& context) {
+  const int64_t n = p.x.num_elements();
+  if (p.x.dtype == p.out.dtype) {
+    if (n == 0 || p.x.data == p.out.data) return OkStatus();
+    return context.runtime().CopyOnDevice(p.x.data, p.out.data,
+                                          n * SizeOf(p.x.dtype));
+  }
+  if (p.x.dtype == DType::kF32) {
+    return Launch("cast", ToBf16Kernel, FlatShape(n, context), context.stream(),
+                  p.x.as<float>(), p.out.as<bf16_t>(), n);
+  }
+  return Launch("cast", ToF32Kernel, FlatShape(n, context), context.stream(),
+                p.x.as<bf16_t>(), p.out.as<float>(), n);
+}
+
+}  // namespace sinklora::kernels::cuda

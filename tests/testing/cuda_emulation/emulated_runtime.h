@@ -1,0 +1,79 @@
+// The seams of the CUDA backend over the emulated GPU: memory and copies, and
+// matrix products by a loop on the host.
+//
+// Copies to the host arrive when they are waited for and not before, so that
+// code which reads too early reads what was there.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_TESTS_TESTING_CUDA_EMULATION_EMULATED_RUNTIME_H_
+#define SINKLORA_TESTS_TESTING_CUDA_EMULATION_EMULATED_RUNTIME_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/cuda/gemm.h"
+#include "kernels/cuda/runtime.h"
+
+namespace sinklora::emulation {
+
+class EmulatedRuntime final : public kernels::cuda::Runtime {
+ public:
+  EmulatedRuntime();
+  ~EmulatedRuntime() override;
+
+  const kernels::cuda::DeviceProperties& properties() const override {
+    return properties_;
+  }
+  kernels::cuda::Stream stream() const override { return stream_; }
+  kernels::Status Enter() override;
+  kernels::Status Allocate(int64_t size_bytes, void** out) override;
+  void Free(void* data) override;
+  kernels::Status AllocatePinned(int64_t size_bytes, void** out) override;
+  void FreePinned(void* data) override;
+  kernels::Status CopyToDevice(const void* pinned, void* device,
+                               int64_t size_bytes) override;
+  kernels::Status CopyToHost(const void* device, void* pinned,
+                             int64_t size_bytes) override;
+  kernels::Status CopyOnDevice(const void* from, void* to,
+                               int64_t size_bytes) override;
+  kernels::Status Zero(void* device, int64_t size_bytes) override;
+  kernels::Status Record(int event) override;
+  kernels::Status Wait(int event) override;
+  kernels::Status Synchronize() override;
+
+  // Calls of Allocate until now.
+  int64_t allocations() const { return allocations_; }
+
+ private:
+  struct Arrival {
+    std::vector<uint8_t> bytes;
+    void* pinned;
+  };
+  void Deliver(size_t count);
+
+  kernels::cuda::DeviceProperties properties_;
+  kernels::cuda::Stream stream_ = nullptr;
+  std::vector<Arrival> arrivals_;  // copies to the host not yet waited for
+  std::array<size_t, kEvents> marks_{};  // arrivals before the event
+  int64_t allocations_ = 0;
+};
+
+class HostGemm final : public kernels::cuda::Gemm {
+ public:
+  std::string name() const override { return "a host loop"; }
+  kernels::Status Run(const kernels::cuda::GemmCall& call,
+                      kernels::cuda::Stream stream) override;
+};
+
+// A CudaBackend on the emulated GPU. `runtime`, when given, becomes the seam it
+// stands on, for as long as it lives.
+kernels::Status OpenEmulated(std::unique_ptr<kernels::Backend>* out,
+                             const EmulatedRuntime** runtime = nullptr);
+
+}  // namespace sinklora::emulation
+
+#endif  // SINKLORA_TESTS_TESTING_CUDA_EMULATION_EMULATED_RUNTIME_H_

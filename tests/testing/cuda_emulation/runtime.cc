@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/testing/cuda_emulation/runtime.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "tests/testing/cuda_emulation/engine.h"
+
+struct CUstream_st {};
+
+namespace sinklora::emulation {
+namespace {
+
+constexpr size_t kPageBytes = 4096;
+constexpr size_t kAlignment = 256;  // as cudaMalloc
+constexpr uint8_t kPoison = 0xFF;
+constexpr uint8_t kCanary = 0xA5;
+
+class Device {
+ public:
+  Device();
+  cudaError_t Allocate(void** pointer, size_t bytes);
+  cudaError_t Free(void* pointer);
+  // Whether [pointer, pointer + bytes) lies in one allocation.
+  bool Holds(const void* pointer, size_t bytes) const;
+  bool CanariesUntouched() const;
+  size_t free_bytes() const { return kDeviceBytes - used_; }
+  void Open();
+  void Close();
+  cudaError_t Fail(cudaError_t error, const std::string& what);
+
+  std::recursive_mutex mutex;
+  cudaError_t sticky = cudaSuccess;
+  std::string message;
+
+ private:
+  static size_t Span(size_t bytes) {
+    return (bytes + 2 * kAlignment - 1) / kAlignment * kAlignment;
+  }
+  bool CanaryUntouched(uint8_t* at, size_t bytes) const;
+
+  uint8_t* memory_ = nullptr;
+  size_t top_ = 0;  // what lies above was never used
+  size_t used_ = 0;
+  std::map<uint8_t*, size_t> live_;       // bytes asked for
+  std::multimap<size_t, uint8_t*> free_;  // by span
+  int open_ = 0;
+};
+
+Device& TheDevice() {
+  static Device device;
+  return device;
+}
+
+Device::Device() {
+  void* at = mmap(nullptr, kDeviceBytes, PROT_NONE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (at == MAP_FAILED) {
+    std::perror("emulated device memory");
+    std::abort();
+  }
+  memory_ = static_cast<uint8_t*>(at);
+}
+
+void Device::Open() {
+  if (open_++ == 0 && top_ > 0) {
+    mprotect(memory_, top_, PROT_READ | PROT_WRITE);
+  }
+}
+
+void Device::Close() {
+  if (--open_ == 0 && top_ > 0) mprotect(memory_, top_, PROT_NONE);
+}
+
+cudaError_t Device::Allocate(void** pointer, size_t bytes) {
+  const size_t span = Span(bytes);
+  uint8_t* at = nullptr;
+  const auto reuse = free_.find(span);
+  if (reuse != free_.end()) {
+    at = reuse->second;
+    free_.erase(reuse);
+  } else if (span <= kDeviceBytes - top_) {
+    at = memory_ + top_;
+    const size_t pages = (top_ + span + kPageBytes - 1) / kPageBytes;
+    top_ = std::min(kDeviceBytes, pages * kPageBytes);
+    if (open_ > 0) mprotect(memory_, top_, PROT_READ | PROT_WRITE);
+  } else {
+    return cudaErrorMemoryAllocation;
+  }
+  used_ += span;
+  live_[at] = bytes;
+  Open();
+  std::memset(at, kPoison, bytes);
+  std::memset(at + bytes, kCanary, span - bytes);
+  Close();
+  *pointer = at;
+  return cudaSuccess;
+}
+
+bool Device::CanaryUntouched(uint8_t* at, size_t bytes) const {
+  return std::all_of(at + bytes, at + Span(bytes),
+                     [](uint8_t b) { return b == kCanary; });
+}
+
+bool Device::CanariesUntouched() const {
+  return std::all_of(live_.begin(), live_.end(), [&](const auto& allocation) {
+    return CanaryUntouched(allocation.first, allocation.second);
+  });
+}
+
+cudaError_t Device::Free(void* pointer) {
+  const auto found = live_.find(static_cast<uint8_t*>(pointer));
+  if (found == live_.end()) return cudaErrorInvalidValue;
+  const auto [at, bytes] = *found;
+  Open();
+  const bool intact = CanaryUntouched(at, bytes);
+  std::memset(at, kPoison, bytes);  // reads after the end show
+  Close();
+  used_ -= Span(bytes);
+  free_.emplace(Span(bytes), at);
+  live_.erase(found);
+  if (intact) return cudaSuccess;
+  return Fail(cudaErrorIllegalAddress, "a write behind an allocation");
+}
+
+bool Device::Holds(const void* pointer, size_t bytes) const {
+  auto* at = static_cast<uint8_t*>(const_cast<void*>(pointer));
+  auto after = live_.upper_bound(at);
+  if (after == live_.begin()) return false;
+  --after;
+  return at + bytes <= after->first + after->second;
+}
+
+cudaError_t Device::Fail(cudaError_t error, const std::string& what) {
+  sticky = error;
+  message = what;
+  return error;
+}
+
+// The device for one call: nobody else's turn, and memory accessible.
+class Turn {
+ public:
+  explicit Turn(bool touch_memory = false)
+      : lock_(TheDevice().mutex), touch_memory_(touch_memory) {
+    if (touch_memory_) TheDevice().Open();
+  }
+  ~Turn() {
+    if (touch_memory_) TheDevice().Close();
+  }
+  Device* operator->() const { return &TheDevice(); }
+  cudaError_t sticky() const { return TheDevice().sticky; }
+
+ private:
+  std::lock_guard<std::recursive_mutex> lock_;
+  const bool touch_memory_;
+};
+
+}  // namespace
+
+cudaError_t LaunchKernel(dim3 grid, dim3 block, int64_t dynamic_shared_bytes,
+                         cudaStream_t, const std::function<void()>& kernel) {
+  const Turn device(true);
+  if (device.sticky() != cudaSuccess) return device.sticky();
+  const uint64_t threads = uint64_t{block.x} * block.y * block.z;
+  if (threads == 0 || threads > kMaxBlockThreads || threads % kLanes != 0 ||
+      grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535 ||
+      dynamic_shared_bytes < 0 || dynamic_shared_bytes > kMaxSharedBytes) {
+    return cudaErrorInvalidConfiguration;
+  }
+  const std::string error = RunGrid(grid, block, dynamic_shared_bytes, kernel);
+  if (error.empty()) return cudaSuccess;
+  return device->Fail(cudaErrorLaunchFailure, error);
+}
+
+void ResetDevice() {
+  const Turn device;
+  device->sticky = cudaSuccess;
+  device->message.clear();
+}
+
+HostAccess::HostAccess() {
+  TheDevice().mutex.lock();
+  TheDevice().Open();
+}
+HostAccess::~HostAccess() {
+  TheDevice().Close();
+  TheDevice().mutex.unlock();
+}
+
+}  // namespace sinklora::emulation
+
+using sinklora::emulation::Turn;
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+  return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute,
+                                   int device) {
+  if (device != 0) return cudaErrorInvalidDevice;
+  const auto shared = static_cast<int>(sinklora::emulation::kMaxSharedBytes);
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      *value = sinklora::emulation::kMultiprocessors;
+      return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = 8;
+      return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = 0;
+      return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+      *value = shared + 1024;
+      return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = shared;
+      return cudaSuccess;
+  }
+  return cudaErrorInvalidValue;
+}
+
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  const Turn device;
+  *free = device->free_bytes();
+  *total = sinklora::emulation::kDeviceBytes;
+  return device.sticky();
+}
+
+cudaError_t cudaMalloc(void** pointer, size_t bytes) {
+  const Turn device;
+  if (device.sticky() != cudaSuccess) return device.sticky();
+  *pointer = nullptr;
+  return bytes == 0 ? cudaSuccess : device->Allocate(pointer, bytes);
+}
+
+cudaError_t cudaFree(void* pointer) {
+  const Turn device;
+  if (pointer == nullptr) return device.sticky();
+  const cudaError_t error = device->Free(pointer);
+  return device.sticky() != cudaSuccess ? device.sticky() : error;
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes,
+                            cudaMemcpyKind kind, cudaStream_t) {
+  const Turn device(true);
+  if (device.sticky() != cudaSuccess) return device.sticky();
+  if (bytes == 0) return cudaSuccess;
+  const bool to_device =
+      kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+  const bool from_device =
+      kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+  if (device->Holds(to, bytes) != to_device ||
+      device->Holds(from, bytes) != from_device) {
+    return cudaErrorInvalidValue;
+  }
+  std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void* pointer, int value, size_t bytes,
+                            cudaStream_t) {
+  const Turn device(true);
+  if (device.sticky() != cudaSuccess) return device.sticky();
+  if (bytes == 0) return cudaSuccess;
+  if (!device->Holds(pointer, bytes)) return cudaErrorInvalidValue;
+  std::memset(pointer, value, bytes);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = new CUstream_st;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete stream;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  const Turn device(true);
+  if (device.sticky() == cudaSuccess && !device->CanariesUntouched()) {
+    device->Fail(cudaErrorIllegalAddress, "a write behind an allocation");
+  }
+  return device.sticky();
+}
+
+cudaError_t cudaGetLastError() { return Turn().sticky(); }
+
+const char* cudaGetErrorName(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+      return "cudaSuccess";
+    case cudaErrorInvalidValue:
+      return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation:
+      return "cudaErrorMemoryAllocation";
+    case cudaErrorInvalidConfiguration:
+      return "cudaErrorInvalidConfiguration";
+    case cudaErrorInvalidDevice:
+      return "cudaErrorInvalidDevice";
+    case cudaErrorIllegalAddress:
+      return "cudaErrorIllegalAddress";
+    case cudaErrorLaunchFailure:
+      return "cudaErrorLaunchFailure";
+  }
+  return "unknown error";
+}
+
+const char* cudaGetErrorString(cudaError_t error) {
+  const Turn device;
+  if (error == device.sticky() && !device->message.empty()) {
+    return device->message.c_str();
+  }
+  return cudaGetErrorName(error);
+}
