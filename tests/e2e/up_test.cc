@@ -73,8 +73,9 @@ TEST_F(UpTest, ComputesWithTheInstructionSetItIsTold) {
   }
   ASSERT_OK_AND_ASSIGN(const auto up, Process::Start(command));
   ASSERT_THAT(up->WaitForLine("metrics   http://", kPatienceSeconds), IsOk());
-  EXPECT_THAT(up->err(), AllOf(ContainsRegex("inference runs on cpu.*portable"),
-                               ContainsRegex("worker .* on cpu.*portable")));
+  EXPECT_THAT(up->err(),
+              AllOf(ContainsRegex("inference computes on cpu.*portable"),
+                    ContainsRegex("worker computes on cpu.*portable")));
 }
 
 }  // namespace

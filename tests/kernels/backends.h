@@ -39,6 +39,9 @@ inline const char* TestedBackend() {
 }
 inline const char* const kTested = TestedBackend();
 
+// Whether that is the emulator, on which large shapes take minutes.
+inline bool Emulated() { return std::string_view(kTested) == "cuda_emulation"; }
+
 #ifdef SINKLORA_CUDA_EMULATION
 inline Status OpenCudaDevice(std::string_view name,
                              std::unique_ptr<Backend>* out) {

@@ -76,6 +76,7 @@ class StandaloneTest : public ::testing::Test {
 const std::map<std::string, MetricFamily>& Families() {
   static const auto* const families = new std::map<std::string, MetricFamily>{
       {"sinklora_build_info", {"gauge", {"version"}}},
+      {"sinklora_compute_device_info", {"gauge", {"cuda", "device", "part"}}},
       {"sinklora_rpc_started_total", {"counter", {"method", "service"}}},
       {"sinklora_rpc_handled_total",
        {"counter", {"code", "method", "service"}}},
