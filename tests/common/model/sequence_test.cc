@@ -208,18 +208,29 @@ INSTANTIATE_TEST_SUITE_P(
                       WeightType::kInt8, WeightType::kInt4),
     [](const auto& info) { return std::string(NameOf(info.param)); });
 
+// A sequence of each cache behind a prompt of its own length: its whole trace
+// when it runs alone, and one that is to be decoded together with the others.
+void StartEveryCache(const Served& served, std::vector<Trace>* alone,
+                     std::vector<Trace>* together,
+                     std::vector<std::unique_ptr<Sequence>>* sequences) {
+  const std::vector<ResolvedCache> caches = AllCaches();
+  for (size_t i = 0; i < caches.size(); ++i) {
+    alone->push_back(RunSequence(served, caches[i], Tokens(), 20 + 3 * i, 64));
+    sequences->push_back(NewSequence(served, caches[i], 60));
+    Sequence& sequence = *sequences->back();
+    ASSERT_OK(sequence.Prefill({Tokens().data(), 20 + 3 * i}, true));
+    Record(served, sequence, &(*together)[i]);
+  }
+}
+
 // Interleaved with others, a sequence has the bits it has alone.
 TEST_P(SequenceTypesTest, InterleavedEqualsAlone) {
   const Served served = Serve(SmallConfig(false), 1, GetParam());
   const std::vector<ResolvedCache> caches = AllCaches();
   std::vector<Trace> alone, together(caches.size());
   std::vector<std::unique_ptr<Sequence>> sequences;
-  for (size_t i = 0; i < caches.size(); ++i) {
-    alone.push_back(RunSequence(served, caches[i], Tokens(), 20 + 3 * i, 64));
-    sequences.push_back(NewSequence(served, caches[i], 60));
-    ASSERT_OK(sequences[i]->Prefill({Tokens().data(), 20 + 3 * i}, true));
-    Record(served, *sequences[i], &together[i]);
-  }
+  ASSERT_NO_FATAL_FAILURE(
+      StartEveryCache(served, &alone, &together, &sequences));
   for (int step = 0; step < 40; ++step) {
     for (size_t i = 0; i < caches.size(); ++i) {
       if (i == 2 && step == 5) sequences[2].reset();  // one leaves
@@ -241,12 +252,8 @@ TEST_P(SequenceTypesTest, BatchedEqualsAlone) {
   const std::vector<ResolvedCache> caches = AllCaches();
   std::vector<Trace> alone, together(caches.size());
   std::vector<std::unique_ptr<Sequence>> sequences;
-  for (size_t i = 0; i < caches.size(); ++i) {
-    alone.push_back(RunSequence(served, caches[i], Tokens(), 20 + 3 * i, 64));
-    sequences.push_back(NewSequence(served, caches[i], 60));
-    ASSERT_OK(sequences[i]->Prefill({Tokens().data(), 20 + 3 * i}, true));
-    Record(served, *sequences[i], &together[i]);
-  }
+  ASSERT_NO_FATAL_FAILURE(
+      StartEveryCache(served, &alone, &together, &sequences));
   const auto decoder = BatchDecoder::Create();
   for (size_t step = 0; step < 80; ++step) {
     std::vector<Sequence*> batch;
