@@ -113,7 +113,9 @@ Panels::Panels(const AttentionPlan& plan, const ConstTensorView& k,
   const int64_t fitting =
       kPanelBytes /
       std::max<int64_t>(1, head_floats * static_cast<int64_t>(sizeof(float)));
-  heads_per_batch_ = std::clamp<int64_t>(fitting, 1, k.shape[1]);
+  const int64_t threads = context.pool.num_threads();
+  heads_per_batch_ = std::min<int64_t>(
+      std::max<int64_t>(1, fitting / threads) * threads, k.shape[1]);
   memory_ = context.shared_scratch.Reserve<float>(
       heads_per_batch_ * head_floats + extra_floats);
   extra_ = memory_ + heads_per_batch_ * head_floats;

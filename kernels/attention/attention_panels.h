@@ -26,9 +26,9 @@ enum PanelKind : int {
   kPanelKinds,
 };
 
-// Scratch for the packed kv heads of one batch; at least one head is taken
-// whatever it costs.
-inline constexpr int64_t kPanelBytes = int64_t{256} << 20;
+// Scratch for the packed kv heads of one batch: as many as fit, in multiples of
+// the threads, and at least one a thread whatever it costs.
+inline constexpr int64_t kPanelBytes = int64_t{48} << 20;
 
 // What the products asked for are made of here: kBF16 only where the processor
 // multiplies pairs.
