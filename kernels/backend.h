@@ -91,13 +91,17 @@ class Backend {
   // --- memory
   // -----------------------------------------------------------------------------------------------
   // Allocates `size_bytes` (>= 0), not initialised. kResourceExhausted when
-  // memory is short.
+  // memory is short, at the latest when more than memory_bytes() would be
+  // handed out.
   virtual Status Allocate(int64_t size_bytes, Buffer* out) = 0;
   virtual Status CopyToDevice(const void* host, void* device,
                               int64_t size_bytes) = 0;
   virtual Status CopyToHost(const void* device, void* host,
                             int64_t size_bytes) = 0;
   virtual Status Zero(void* device, int64_t size_bytes) = 0;
+  // What the device has; on the host, what the machine or the process's cgroup
+  // allows.
+  virtual int64_t memory_bytes() const = 0;
   // Bytes handed out now, and the largest value of it since ResetPeak().
   virtual int64_t allocated_bytes() const = 0;
   virtual int64_t peak_bytes() const = 0;

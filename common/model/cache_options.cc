@@ -108,6 +108,14 @@ absl::Status SplitH2o(const CacheOptions& o, ResolvedCache* out) {
 
 }  // namespace
 
+absl::StatusOr<CacheStorage> ParseCacheStorage(std::string_view name) {
+  if (name == "float32") return CacheStorage::kFloat32;
+  if (name == "bfloat16") return CacheStorage::kBfloat16;
+  if (name == "int8") return CacheStorage::kInt8;
+  return absl::InvalidArgumentError(fmt::format(
+      "cache storage is {}, must be float32, bfloat16 or int8", name));
+}
+
 absl::StatusOr<ResolvedCache> Resolve(const CacheOptions& options,
                                       int64_t prompt_tokens,
                                       int64_t context_tokens,

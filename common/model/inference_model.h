@@ -11,6 +11,7 @@
 #ifndef SINKLORA_COMMON_MODEL_INFERENCE_MODEL_H_
 #define SINKLORA_COMMON_MODEL_INFERENCE_MODEL_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -74,6 +75,18 @@ class ServedModel {
       const Cancellation* cancellation) = 0;
 };
 
+// Device memory of one sequence, predicted before it starts: the larger of the
+// two is what must be free for it.
+struct SequencePlan {
+  int64_t prefill_bytes = 0;  // cache of the prompt, activations of a chunk
+  int64_t decode_bytes = 0;   // cache of the budget, activations of a token
+  int64_t peak_bytes() const { return std::max(prefill_bytes, decode_bytes); }
+};
+
+// Cheap: allocates nothing. Lengths as of Sequence::Create.
+SequencePlan PlanSequence(const ServedModel& model, const ResolvedCache& cache,
+                          int64_t max_tokens, int64_t prompt_tokens);
+
 struct CacheUsage {
   int64_t resident_tokens = 0;  // per layer and kv head
   int64_t resident_bytes =
@@ -103,9 +116,11 @@ struct CacheUsage {
 class Sequence {
  public:
   // `max_tokens`: most tokens prompt and answer will have together; <= context.
+  // `prompt_tokens`: of the prompt, where it is known already; 0 reserves room
+  // for a prompt of max_tokens. More than was said is kOutOfRange.
   static absl::StatusOr<std::unique_ptr<Sequence>> Create(
       std::shared_ptr<ServedModel> model, const ResolvedCache& cache,
-      int64_t max_tokens);
+      int64_t max_tokens, int64_t prompt_tokens = 0);
   virtual ~Sequence() = default;
 
   // Next tokens of the prompt, >= 1; `last` with the final chunk, after which

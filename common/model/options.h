@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -109,6 +110,9 @@ enum class CachePolicyKind { kFull, kSlidingWindow, kStreamingLlm, kH2o };
 // How keys and values are stored. kInt8: one scale a token and kv head, for
 // keys and values each (kernels/cache_attention). Scores are f32 always.
 enum class CacheStorage { kFloat32, kBfloat16, kInt8 };
+
+// "float32", "bfloat16" or "int8".
+absl::StatusOr<CacheStorage> ParseCacheStorage(std::string_view name);
 
 struct CacheOptions {
   CachePolicyKind policy = CachePolicyKind::kFull;

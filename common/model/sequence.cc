@@ -11,12 +11,18 @@ namespace sinklora {
 
 absl::StatusOr<std::unique_ptr<Sequence>> Sequence::Create(
     std::shared_ptr<ServedModel> model, const ResolvedCache& cache,
-    int64_t max_tokens) {
+    int64_t max_tokens, int64_t prompt_tokens) {
   if (max_tokens < 1 || max_tokens > model->context_tokens()) {
     return absl::InvalidArgumentError(
         fmt::format("max_tokens of a sequence is {}, must be in [1, {}] "
                     "(context)",
                     max_tokens, model->context_tokens()));
+  }
+  if (prompt_tokens < 0 || prompt_tokens > max_tokens) {
+    return absl::InvalidArgumentError(
+        fmt::format("prompt_tokens of a sequence is {}, must be in [0, {}] "
+                    "(max_tokens)",
+                    prompt_tokens, max_tokens));
   }
   if (cache.budget_tokens < 1 || cache.recent_tokens < 0 ||
       cache.sink_tokens < 0 ||
@@ -30,7 +36,14 @@ absl::StatusOr<std::unique_ptr<Sequence>> Sequence::Create(
       std::static_pointer_cast<internal::ServedModelImpl>(std::move(model));
   SL_ASSIGN_OR_RETURN(auto rope, impl->rope().ForLength(max_tokens));
   return std::make_unique<internal::SequenceImpl>(
-      std::move(impl), std::move(rope), cache, max_tokens);
+      std::move(impl), std::move(rope), cache, max_tokens, prompt_tokens);
+}
+
+SequencePlan PlanSequence(const ServedModel& model, const ResolvedCache& cache,
+                          int64_t max_tokens, int64_t prompt_tokens) {
+  return internal::SequenceImpl::Plan(
+      static_cast<const internal::ServedModelImpl&>(model), cache, max_tokens,
+      prompt_tokens);
 }
 
 namespace internal {
@@ -48,10 +61,12 @@ constexpr int64_t kPrefillChunkTokens = 256;
 
 SequenceImpl::SequenceImpl(std::shared_ptr<ServedModelImpl> model,
                            std::shared_ptr<const RopeTable> rope,
-                           const ResolvedCache& cache, int64_t max_tokens)
+                           const ResolvedCache& cache, int64_t max_tokens,
+                           int64_t prompt_tokens)
     : model_(std::move(model)),
       rope_(std::move(rope)),
       max_tokens_(max_tokens),
+      prompt_tokens_(prompt_tokens > 0 ? prompt_tokens : max_tokens),
       cache_(model_->base().backend(), model_->config(), cache, max_tokens) {}
 
 SequenceImpl::Chunk SequenceImpl::Chunk::Take(const LlamaConfig& config,
@@ -78,11 +93,34 @@ absl::StatusOr<SequenceImpl::Chunk> SequenceImpl::Chunk::Reserve(
     const ServedModelImpl& model, int64_t tokens, int64_t logits_rows,
     Arena* arena) {
   const int64_t rank = model.weights().max_lora_rank;
-  Arena measuring;
-  Take(model.config(), tokens, logits_rows, rank, &measuring);
   SL_RETURN_IF_ERROR(
-      arena->Reserve(model.base().backend(), measuring.used_bytes()));
+      arena->Reserve(model.base().backend(),
+                     Bytes(model.config(), tokens, logits_rows, rank)));
   return Take(model.config(), tokens, logits_rows, rank, arena);
+}
+
+int64_t SequenceImpl::Chunk::Bytes(const LlamaConfig& config, int64_t tokens,
+                                   int64_t logits_rows, int64_t max_lora_rank) {
+  Arena measuring;
+  Take(config, tokens, logits_rows, max_lora_rank, &measuring);
+  return measuring.used_bytes();
+}
+
+SequencePlan SequenceImpl::Plan(const ServedModelImpl& model,
+                                const ResolvedCache& cache, int64_t max_tokens,
+                                int64_t prompt_tokens) {
+  const LlamaConfig& config = model.config();
+  const int64_t rank = model.weights().max_lora_rank;
+  const int64_t prompt = prompt_tokens > 0 ? prompt_tokens : max_tokens;
+  const KvCache planned(model.base().backend(), config, cache, max_tokens);
+  SequencePlan plan;
+  plan.prefill_bytes =
+      planned.PlannedBytes(planned.PromptSlots(prompt),
+                           std::min(prompt, kPrefillChunkTokens)) +
+      Chunk::Bytes(config, std::min(prompt, kPrefillChunkTokens), 1, rank);
+  plan.decode_bytes = planned.PlannedBytes(planned.steady_slots(), 1) +
+                      Chunk::Bytes(config, 1, 1, rank);
+  return plan;
 }
 
 absl::Status SequenceImpl::CheckTokens(std::span<const int32_t> tokens) const {
@@ -116,16 +154,21 @@ absl::Status SequenceImpl::Prefill(std::span<const int32_t> tokens, bool last) {
     return absl::FailedPreconditionError("prefill of the sequence has ended");
   }
   SL_RETURN_IF_ERROR(CheckTokens(tokens));
+  const auto count = static_cast<int64_t>(tokens.size());
+  if (count > prompt_tokens_ - position_) {
+    return absl::OutOfRangeError(
+        fmt::format("prompt would have {} tokens, must have at most {}",
+                    position_ + count, prompt_tokens_));
+  }
   return Settle(PrefillChunks(tokens, last));
 }
 
 absl::Status SequenceImpl::PrefillChunks(std::span<const int32_t> tokens,
                                          bool last) {
   if (position_ == 0) {
-    // The prompt's length is known only when it comes in one piece.
     const auto count = static_cast<int64_t>(tokens.size());
-    SL_RETURN_IF_ERROR(cache_.Reserve(
-        last ? std::max(count, cache_.steady_slots()) : max_tokens_));
+    SL_RETURN_IF_ERROR(
+        cache_.Reserve(cache_.PromptSlots(last ? count : prompt_tokens_)));
   }
   while (!tokens.empty()) {
     const size_t count = std::min<size_t>(tokens.size(), kPrefillChunkTokens);

@@ -58,6 +58,10 @@ std::string CudaBackend::description() const {
          context_->gemm().name();
 }
 
+int64_t CudaBackend::memory_bytes() const {
+  return context_->device().memory_bytes;
+}
+
 Status CudaBackend::Enter() {
   return lost_.ok() ? context_->runtime().Enter() : lost_;
 }

@@ -34,6 +34,7 @@ class CudaBackend final : public Backend {
   Status CopyToHost(const void* device, void* host,
                     int64_t size_bytes) override;
   Status Zero(void* device, int64_t size_bytes) override;
+  int64_t memory_bytes() const override;
   int64_t allocated_bytes() const override { return allocated_bytes_; }
   int64_t peak_bytes() const override { return peak_bytes_; }
   void ResetPeak() override { peak_bytes_ = allocated_bytes_; }

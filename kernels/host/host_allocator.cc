@@ -2,7 +2,6 @@
 #include "kernels/host/host_allocator.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -13,11 +12,6 @@ namespace {
 
 int64_t RoundUp(int64_t value, int64_t step) {
   return (value + step - 1) / step * step;
-}
-
-int64_t PhysicalBytes() {
-  return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) *
-         static_cast<int64_t>(sysconf(_SC_PAGESIZE));
 }
 
 bool IsBig(int64_t size_bytes) {
@@ -58,14 +52,14 @@ Status HostAllocator::Allocate(int64_t size_bytes, void** out) {
     return InvalidArgument("allocate: size_bytes is " +
                            std::to_string(size_bytes) + ", must be >= 0");
   }
-  const int64_t limit = PhysicalBytes();
-  if (size_bytes > limit) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (size_bytes > limit_bytes_ - allocated_bytes_) {
     return Status(StatusCode::kResourceExhausted,
                   "allocate: size_bytes is " + std::to_string(size_bytes) +
-                      ", the machine has " + std::to_string(limit));
+                      " on top of " + std::to_string(allocated_bytes_) +
+                      ", the machine has " + std::to_string(limit_bytes_));
   }
   const int64_t capacity = CapacityFor(size_bytes);
-  std::lock_guard<std::mutex> lock(mutex_);
   void* block = IsBig(size_bytes) ? TakePooled(capacity) : nullptr;
   if (block == nullptr) {
     const int64_t alignment =

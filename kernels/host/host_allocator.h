@@ -15,6 +15,7 @@
 #include <map>
 #include <mutex>
 
+#include "kernels/host/host_memory.h"
 #include "kernels/status.h"
 
 namespace sinklora::kernels {
@@ -25,14 +26,17 @@ class HostAllocator {
   static constexpr int64_t kHugePageBytes = int64_t{2} << 20;
 
   explicit HostAllocator(int64_t max_pooled_bytes)
-      : max_pooled_bytes_(max_pooled_bytes) {}
+      : max_pooled_bytes_(max_pooled_bytes), limit_bytes_(HostMemoryBytes()) {}
   ~HostAllocator();
   HostAllocator(const HostAllocator&) = delete;
   HostAllocator& operator=(const HostAllocator&) = delete;
 
-  // 64-byte aligned, not initialised. 0 bytes yields a valid pointer. A request
-  // beyond the machine's memory is kResourceExhausted at once: overcommit would
-  // grant it and kill the process later.
+  // What it hands out at most: HostMemoryBytes().
+  int64_t limit_bytes() const { return limit_bytes_; }
+
+  // 64-byte aligned, not initialised. 0 bytes yields a valid pointer. Beyond
+  // limit_bytes() in all it is kResourceExhausted: overcommit would grant it
+  // and kill the process later.
   Status Allocate(int64_t size_bytes, void** out);
   // `size_bytes` as passed to Allocate.
   void Free(void* data, int64_t size_bytes);
@@ -46,6 +50,7 @@ class HostAllocator {
   void ReleasePooled();
 
   const int64_t max_pooled_bytes_;
+  const int64_t limit_bytes_;
   mutable std::mutex mutex_;
   // State below is protected by mutex_.
   std::multimap<int64_t, void*> pooled_;  // by capacity

@@ -23,6 +23,7 @@ class HostBackend : public Backend {
   Status CopyToHost(const void* device, void* host,
                     int64_t size_bytes) override;
   Status Zero(void* device, int64_t size_bytes) override;
+  int64_t memory_bytes() const override { return allocator_.limit_bytes(); }
   int64_t allocated_bytes() const override {
     return allocator_.allocated_bytes();
   }

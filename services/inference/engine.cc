@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/inference/engine.h"
 
+#include <algorithm>
 #include <chrono>
 #include <string>
 #include <utility>
@@ -17,7 +18,11 @@ namespace {
 // that cannot be stepped.
 constexpr std::chrono::milliseconds kCancellationPollPeriod{20};
 
-absl::Status CheckLimit(const char* name, int value, int minimum) {
+// Part of a device's memory that is used when nothing else was said: the rest
+// is for scratch memory of ops and for others.
+constexpr double kDefaultMemoryShare = 0.9;
+
+absl::Status CheckLimit(const char* name, int64_t value, int64_t minimum) {
   if (value >= minimum) return absl::OkStatus();
   return absl::InvalidArgumentError(
       fmt::format("{} is {}, must be at least {}", name, value, minimum));
@@ -67,8 +72,17 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
       CheckLimit("prefill_chunk_tokens", limits.prefill_chunk_tokens, 1));
   SL_RETURN_IF_ERROR(
       CheckLimit("max_pending_deltas", limits.max_pending_deltas, 1));
+  SL_RETURN_IF_ERROR(
+      CheckLimit("max_memory_bytes", limits.max_memory_bytes, 0));
+  EngineLimits resolved = limits;
+  if (resolved.max_memory_bytes == 0) {
+    resolved.max_memory_bytes = static_cast<int64_t>(
+        kDefaultMemoryShare * static_cast<double>(backend->memory_bytes()));
+  }
+  metrics->memory_limit_bytes->Set(
+      static_cast<double>(resolved.max_memory_bytes));
   std::unique_ptr<Engine> engine(
-      new Engine(limits, std::move(backend), metrics, clock));
+      new Engine(resolved, std::move(backend), metrics, clock));
   engine->thread_ = std::thread([raw = engine.get()] { raw->Loop(); });
   return engine;
 }
@@ -263,17 +277,26 @@ bool Engine::RunOneTask() {
 bool Engine::AdmitWaiting() {
   // Tasks are destroyed outside the lock: that may release a target, which
   // posts to this engine.
-  std::list<std::unique_ptr<GenerationTask>> gone;
-  std::list<std::unique_ptr<GenerationTask>> admitted;
+  std::list<std::unique_ptr<GenerationTask>> gone, refused, admitted;
+  int64_t free_bytes = FreeBytes();
   {
     MutexLock lock(&mutex_);
     const size_t limit = limits_.max_running_requests;
+    bool blocked = false;  // nobody overtakes one that waits for room
     for (auto it = waiting_.begin(); it != waiting_.end();) {
       const auto task = it++;
+      const int64_t bytes = (*task)->planned_bytes();
       if ((*task)->Cancelled()) {
         gone.splice(gone.end(), waiting_, task);
-      } else if (running_.size() + admitted.size() < limit) {
+      } else if (blocked || running_.size() + admitted.size() >= limit) {
+        blocked = true;
+      } else if (bytes <= free_bytes) {
+        free_bytes -= bytes;
         admitted.splice(admitted.end(), waiting_, task);
+      } else if (running_.empty() && admitted.empty()) {
+        refused.splice(refused.end(), waiting_, task);
+      } else {
+        blocked = true;
       }
     }
     running_requests_ += static_cast<int>(admitted.size());
@@ -282,12 +305,45 @@ bool Engine::AdmitWaiting() {
   for (auto& task : gone) {
     task->Fail(absl::CancelledError("cancelled while waiting"));
   }
-  const bool any = !gone.empty() || !admitted.empty();
+  for (auto& task : refused) {
+    metrics_->rejected(RejectReason::kMemory)->Increment();
+    task->Fail(MemoryError(*task));
+  }
+  const bool any = !gone.empty() || !refused.empty() || !admitted.empty();
   for (auto& task : admitted) {
     Advance(task.get(), [](GenerationTask* t) { t->Start(); });
   }
   running_.splice(running_.end(), admitted);
+  if (any) UpdatePlannedBytes();
   return any;
+}
+
+int64_t Engine::FreeBytes() const {
+  int64_t bytes = limits_.max_memory_bytes - backend_->allocated_bytes();
+  for (const auto& task : running_) bytes -= task->bytes_to_come();
+  return bytes;
+}
+
+absl::Status Engine::MemoryError(const GenerationTask& task) const {
+  return MakeError(
+      absl::StatusCode::kResourceExhausted,
+      fmt::format("the generation needs {} bytes, the device has {} of {} left "
+                  "beside the loaded models; ask for fewer tokens, a smaller "
+                  "cache budget or a smaller cache storage",
+                  task.planned_bytes(), std::max<int64_t>(0, FreeBytes()),
+                  limits_.max_memory_bytes),
+      {.reason = "MEMORY",
+       .metadata = {
+           {"needed_bytes", fmt::format("{}", task.planned_bytes())},
+           {"limit_bytes", fmt::format("{}", limits_.max_memory_bytes)}}});
+}
+
+void Engine::UpdatePlannedBytes() {
+  double bytes = 0;
+  for (const auto& task : running_) {
+    bytes += static_cast<double>(task->planned_bytes());
+  }
+  metrics_->memory_planned_bytes->Set(bytes);
 }
 
 template <typename Part>
@@ -361,6 +417,7 @@ bool Engine::RemoveDone() {
     it = running_.erase(it);  // tells the consumer
     any = true;
   }
+  if (any) UpdatePlannedBytes();
   return any;
 }
 

@@ -9,6 +9,11 @@
 // or an exception (no memory on the host), ends the generation or task it
 // belongs to and nothing else.
 //
+// A generation starts when what it takes at most (PlanSequence) fits in the
+// device's memory beside the weights and what runs; until then it waits, and
+// those behind it with it. One that would not fit by itself is refused:
+// kResourceExhausted with reason MEMORY and the numbers.
+//
 // Thread-safety: all methods from any thread but the engine's own, unless said
 // otherwise. The engine must outlive the targets made with its backend: their
 // release runs on it.
@@ -42,6 +47,9 @@ struct EngineLimits {
   int max_waiting_requests = 64;   // generations and scores in the queue, >= 0
   int prefill_chunk_tokens = 512;  // of the prompt in one step, >= 1
   int max_pending_deltas = 64;     // not yet taken by the consumer, >= 1
+  // Device memory for weights and running generations; 0: nine tenths of what
+  // the device has.
+  int64_t max_memory_bytes = 0;
 };
 
 class Engine {
@@ -94,6 +102,10 @@ class Engine {
   bool Turn();
   bool RunOneTask();
   bool AdmitWaiting();
+  // Memory that generations which start now may take.
+  int64_t FreeBytes() const;
+  absl::Status MemoryError(const GenerationTask& task) const;
+  void UpdatePlannedBytes();
   bool StepRunning();
   // One new token for each of `tasks`.
   void DecodeTogether(std::span<GenerationTask* const> tasks);
@@ -106,7 +118,7 @@ class Engine {
   bool stopping() const;
   void UpdateGauges() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  const EngineLimits limits_;
+  const EngineLimits limits_;  // resolved
   const std::unique_ptr<kernels::Backend> backend_;
   const std::unique_ptr<BatchDecoder> decoder_;  // engine thread only
   InferenceMetrics* const metrics_;

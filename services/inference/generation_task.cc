@@ -8,6 +8,18 @@
 #include "common/base/status.h"
 
 namespace sinklora::inference {
+namespace {
+
+int64_t MaxTokens(const GenerationRequest& request) {
+  return static_cast<int64_t>(request.prompt.size()) + request.max_tokens;
+}
+
+SequencePlan PlanOf(const GenerationRequest& request) {
+  return PlanSequence(*request.target->model, request.cache, MaxTokens(request),
+                      static_cast<int64_t>(request.prompt.size()));
+}
+
+}  // namespace
 
 GenerationTask::GenerationTask(GenerationRequest request,
                                std::shared_ptr<EventChannel> channel,
@@ -19,6 +31,7 @@ GenerationTask::GenerationTask(GenerationRequest request,
       metrics_(metrics),
       clock_(clock),
       queued_micros_(clock->MonotonicMicros()),
+      plan_(PlanOf(request_)),
       decoder_(&request_.target->tokenizer()),
       matcher_(request_.stop) {
   request_.target->running_requests.fetch_add(1);
@@ -40,7 +53,7 @@ void GenerationTask::Start() {
   metrics_->queue_duration_seconds->Observe(SecondsSince(queued_micros_));
   absl::StatusOr<std::unique_ptr<Sequence>> sequence =
       Sequence::Create(request_.target->model, request_.cache,
-                       usage_.prompt_tokens + request_.max_tokens);
+                       MaxTokens(request_), usage_.prompt_tokens);
   if (!sequence.ok()) return Fail(sequence.status());
   sequence_ = *std::move(sequence);
   metrics_->policy(request_.cache.policy).generations->Increment();

@@ -8,6 +8,7 @@
 #ifndef SINKLORA_SERVICES_INFERENCE_GENERATION_TASK_H_
 #define SINKLORA_SERVICES_INFERENCE_GENERATION_TASK_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -39,6 +40,14 @@ class GenerationTask {
   // The consumer has yet to take what is there: do not step.
   bool Blocked() const { return channel_->Full(); }
   bool done() const { return outcome_.has_value(); }
+  // Device memory it takes at most from here on, and how much of that it does
+  // not hold yet.
+  int64_t planned_bytes() const {
+    return decoding() ? plan_.decode_bytes : plan_.peak_bytes();
+  }
+  int64_t bytes_to_come() const {
+    return std::max<int64_t>(0, planned_bytes() - usage_.cache.resident_bytes);
+  }
 
   // Makes the sequence. Once, before the first step.
   void Start();
@@ -71,6 +80,7 @@ class GenerationTask {
   InferenceMetrics* const metrics_;
   Clock* const clock_;
   const int64_t queued_micros_;
+  const SequencePlan plan_;
 
   std::unique_ptr<Sequence> sequence_;
   StreamDecoder decoder_;

@@ -61,7 +61,8 @@ class InferenceImpl final : public Inference {
                  {.service = "InferenceService",
                   .executor = engine_executor_.get(),
                   .metrics = options.metrics},
-                 engine_.get(), models_.get(), metrics_.get(), options.clock) {}
+                 engine_.get(), models_.get(), metrics_.get(), options.clock,
+                 options.cache_storage) {}
 
   grpc::Service* service() override { return &service_; }
   void Drain() override { engine_->Drain(); }

@@ -10,12 +10,14 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
 #include "common/base/executor.h"
 #include "common/metrics/metrics.h"
+#include "common/model/options.h"
 #include "common/model/weight_type.h"
 #include "services/inference/engine.h"
 
@@ -32,11 +34,14 @@ struct InferenceOptions {
   // Required. host:port of the registry, asked before every call to it; empty
   // while it is not known yet.
   std::function<std::string()> registry_address;
-  std::string device = "auto";   // "auto", "cpu", "reference"
+  std::string device = "auto";   // as kernels::OpenBackend
   int threads = 0;               // of the CPU backend; 0: the machine's cores
   std::string cpu_isa = "auto";  // as kernels::BackendOptions; the process's
   // Storage of the weight matrices of every model.
   WeightType weight_type = WeightType::kFloat32;
+  // Storage of the caches of requests that ask for none; default: the model's
+  // own (ServedModel::own_cache_storage).
+  std::optional<CacheStorage> cache_storage;
   int max_loaded_targets = 32;
   EngineLimits limits;
   // Required, borrowed. Generate and Score, which wait for the engine, have

@@ -45,17 +45,17 @@ absl::StatusOr<std::vector<int32_t>> ScoreInput(const v1::ScoreRequest& request,
 
 }  // namespace
 
-InferenceServiceImpl::InferenceServiceImpl(RpcContext rpc,
-                                           RpcContext engine_rpc,
-                                           Engine* engine, ModelManager* models,
-                                           InferenceMetrics* metrics,
-                                           Clock* clock)
+InferenceServiceImpl::InferenceServiceImpl(
+    RpcContext rpc, RpcContext engine_rpc, Engine* engine, ModelManager* models,
+    InferenceMetrics* metrics, Clock* clock,
+    std::optional<CacheStorage> cache_storage)
     : rpc_(std::move(rpc)),
       engine_rpc_(std::move(engine_rpc)),
       engine_(engine),
       models_(models),
       metrics_(metrics),
-      clock_(clock) {}
+      clock_(clock),
+      cache_storage_(cache_storage) {}
 
 template <typename Request, typename Response>
 grpc::ServerUnaryReactor* InferenceServiceImpl::Unary(
@@ -97,6 +97,7 @@ absl::Status InferenceServiceImpl::DoGenerate(
     const CallInfo& call, const v1::GenerateRequest& request,
     int64_t arrival_micros, StreamWriter<v1::GenerateResponse>* writer) {
   SL_ASSIGN_OR_RETURN(GenerationParams params, ToParams(request));
+  if (!params.cache.storage) params.cache.storage = cache_storage_;
   SL_ASSIGN_OR_RETURN(std::shared_ptr<ServedTarget> target,
                       Acquire(request.target()));
   SL_ASSIGN_OR_RETURN(GenerationRequest prepared,

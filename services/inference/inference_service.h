@@ -7,7 +7,10 @@
 #ifndef SINKLORA_SERVICES_INFERENCE_INFERENCE_SERVICE_H_
 #define SINKLORA_SERVICES_INFERENCE_INFERENCE_SERVICE_H_
 
+#include <optional>
+
 #include "common/base/clock.h"
+#include "common/model/options.h"
 #include "common/rpc/handlers.h"
 #include "services/inference/engine.h"
 #include "services/inference/metrics.h"
@@ -21,10 +24,10 @@ class InferenceServiceImpl final
  public:
   // Calls that wait for the engine (Generate, Score) run on `engine_rpc`'s
   // executor, which has a thread for each the engine's limits admit; all others
-  // on `rpc`'s.
+  // on `rpc`'s. `cache_storage`: of generations that ask for none.
   InferenceServiceImpl(RpcContext rpc, RpcContext engine_rpc, Engine* engine,
                        ModelManager* models, InferenceMetrics* metrics,
-                       Clock* clock);
+                       Clock* clock, std::optional<CacheStorage> cache_storage);
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
       grpc::CallbackServerContext* context,
@@ -74,6 +77,7 @@ class InferenceServiceImpl final
   ModelManager* const models_;
   InferenceMetrics* const metrics_;
   Clock* const clock_;
+  const std::optional<CacheStorage> cache_storage_;
 };
 
 }  // namespace sinklora::inference

@@ -30,6 +30,14 @@ ABSL_FLAG(int, max_running_requests, 16,
           "Generations that hold a cache at the same time.");
 ABSL_FLAG(int, max_waiting_requests, 64,
           "Requests that may wait before more are refused.");
+ABSL_FLAG(int64_t, max_memory_bytes, 0,
+          "Device memory for weights and running generations: one that does "
+          "not fit waits, or is refused when it never would. 0 takes nine "
+          "tenths of what the device has.");
+ABSL_FLAG(std::string, cache_storage, "auto",
+          "Storage of keys and values where a request asks for none: float32, "
+          "bfloat16, int8, or auto (bfloat16 beside bfloat16 weights, else "
+          "float32).");
 ABSL_FLAG(int, max_loaded_targets, 32,
           "Loaded (model, adapter, context) combinations.");
 ABSL_FLAG(std::string, weight_type, "float32",
@@ -74,6 +82,13 @@ absl::StatusOr<std::unique_ptr<HostedService>> MakeInference(
     return Annotate(weight_type.status(), "--weight-type");
   }
   options.weight_type = *weight_type;
+  if (const std::string storage = absl::GetFlag(FLAGS_cache_storage);
+      storage != "auto") {
+    const absl::StatusOr<CacheStorage> parsed = ParseCacheStorage(storage);
+    if (!parsed.ok()) return Annotate(parsed.status(), "--cache-storage");
+    options.cache_storage = *parsed;
+  }
+  options.limits.max_memory_bytes = absl::GetFlag(FLAGS_max_memory_bytes);
   options.max_loaded_targets = absl::GetFlag(FLAGS_max_loaded_targets);
   options.limits.max_running_requests =
       absl::GetFlag(FLAGS_max_running_requests);

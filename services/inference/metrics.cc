@@ -31,8 +31,8 @@ constexpr std::array<absl::StatusCode, 17> kCodes = {
 constexpr std::array<const char*, 4> kEndReasons = {"stop", "length",
                                                     "cancelled", "error"};
 
-constexpr std::array<const char*, 2> kRejectReasons = {"queue_full",
-                                                       "draining"};
+constexpr std::array<const char*, 3> kRejectReasons = {"queue_full", "draining",
+                                                       "memory"};
 
 constexpr std::array<std::string_view, 4> kPolicies = {"full", "sliding_window",
                                                        "streaming_llm", "h2o"};
@@ -130,6 +130,13 @@ InferenceMetrics::InferenceMetrics(MetricsRegistry* registry) {
   loaded_models =
       registry->GetGauge("sinklora_inference_loaded_models",
                          "Loaded targets (model, adapter, context).");
+  memory_limit_bytes =
+      registry->GetGauge("sinklora_inference_memory_limit_bytes",
+                         "Device memory that weights and running generations "
+                         "may take.");
+  memory_planned_bytes = registry->GetGauge(
+      "sinklora_inference_memory_planned_bytes",
+      "Device memory that the running generations were admitted for.");
   prompt_tokens =
       registry->GetCounter("sinklora_inference_prompt_tokens_total",
                            "Prompt tokens of generations, as processed.");

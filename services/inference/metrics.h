@@ -22,7 +22,7 @@ namespace sinklora::inference {
 std::string_view PolicyLabel(CachePolicyKind policy);
 
 // Why a request was refused before any work on it.
-enum class RejectReason { kQueueFull, kDraining };
+enum class RejectReason { kQueueFull, kDraining, kMemory };
 
 // How a generation ended.
 enum class EndReason { kStop, kLength, kCancelled, kError };
@@ -61,6 +61,8 @@ class InferenceMetrics {
   Gauge* requests_running = nullptr;
   Gauge* requests_queued = nullptr;
   Gauge* loaded_models = nullptr;
+  Gauge* memory_limit_bytes = nullptr;
+  Gauge* memory_planned_bytes = nullptr;
   Counter* prompt_tokens = nullptr;
   Counter* generated_tokens = nullptr;
   Counter* scored_tokens = nullptr;
@@ -75,7 +77,7 @@ class InferenceMetrics {
   std::map<std::string, MethodMetrics> methods_;
   std::array<PolicyMetrics, 4> policies_;
   std::array<Counter*, 4> finished_{};
-  std::array<Counter*, 2> rejected_{};
+  std::array<Counter*, 3> rejected_{};
 };
 
 }  // namespace sinklora::inference

@@ -27,6 +27,7 @@ struct Flags {
   double drain_seconds = 10;
   std::string log_level = "warning";
   std::string weight_type = "float32";
+  std::string cache_storage = "auto";
 };
 
 LogLevel LevelOf(const std::string& name) {
@@ -69,6 +70,16 @@ void AddFlags(CLI::App* app, Flags* flags) {
   app->add_option("--weight-type", flags->weight_type,
                   "Storage of the weight matrices that are served")
       ->check(CLI::IsMember({"float32", "bfloat16", "int8", "int4"}))
+      ->capture_default_str();
+  app->add_option("--cache-storage", flags->cache_storage,
+                  "Storage of keys and values where a request asks for none; "
+                  "auto: bfloat16 beside bfloat16 weights, else float32")
+      ->check(CLI::IsMember({"auto", "float32", "bfloat16", "int8"}))
+      ->capture_default_str();
+  app->add_option("--inference-memory-bytes", options->inference_memory_bytes,
+                  "Device memory for served weights and running generations; "
+                  "0: nine tenths of what the device has")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app->add_option("--lease-ttl-seconds", options->lease_ttl_seconds,
                   "How long a job waits for a worker that went silent")
@@ -117,6 +128,10 @@ int main(int argc, char** argv) {
   // One of the names that the flag allows.
   flags.options.weight_type =
       sinklora::ParseWeightType(flags.weight_type).value();
+  if (flags.cache_storage != "auto") {
+    flags.options.cache_storage =
+        sinklora::ParseCacheStorage(flags.cache_storage).value();
+  }
   auto standalone = Standalone::Create(flags.options);
   if (!standalone.ok()) {
     fmt::print(stderr, "error: cannot start: {}\n",

@@ -143,6 +143,8 @@ absl::Status StandaloneImpl::MakeServices() {
   inference_options.threads = options_.threads;
   inference_options.cpu_isa = options_.cpu_isa;
   inference_options.weight_type = options_.weight_type;
+  inference_options.cache_storage = options_.cache_storage;
+  inference_options.limits.max_memory_bytes = options_.inference_memory_bytes;
   inference_options.metrics = metrics_.get();
   inference_options.executor = inference_executor_.get();
   inference_options.clock = RealClock();

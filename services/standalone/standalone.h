@@ -12,11 +12,14 @@
 #ifndef SINKLORA_SERVICES_STANDALONE_STANDALONE_H_
 #define SINKLORA_SERVICES_STANDALONE_STANDALONE_H_
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "common/base/disk_budget.h"
+#include "common/model/options.h"
 #include "common/model/weight_type.h"
 
 namespace sinklora::standalone {
@@ -39,6 +42,10 @@ struct StandaloneOptions {
   std::string cpu_isa = "auto";
   // Storage of the weight matrices that are served.
   WeightType weight_type = WeightType::kFloat32;
+  // Of caches that are asked for without one; default: the model's own.
+  std::optional<CacheStorage> cache_storage = {};
+  // Device memory for what is served; 0: nine tenths of what the device has.
+  int64_t inference_memory_bytes = 0;
   // How long a job waits for a worker that went silent, > 0.
   double lease_ttl_seconds = 15;
   // Of the data directory's disk that uploads and datasets leave free, >= 0.

@@ -62,6 +62,21 @@ std::vector<KvCache::Part> KvCache::Parts(Layer* layer) const {
   return out;
 }
 
+int64_t KvCache::PlannedBytes(int64_t slots, int64_t tokens) const {
+  const int64_t scales =
+      dtype_ == DType::kI8 ? 2 * kernels::SizeOf(DType::kF32) : 0;
+  const int64_t slot_bytes = 2 * head_dim_ * kernels::SizeOf(dtype_) + scales +
+                             kernels::SizeOf(DType::kI32) +  // its position
+                             (has_scores() ? kernels::SizeOf(DType::kF32) : 0);
+  const auto layers = static_cast<int64_t>(layers_.size());
+  const int64_t chunk = tokens * (1 + kv_heads_) * kernels::SizeOf(DType::kI32);
+  // What was evicted and how much the scores grew.
+  const int64_t books =
+      layers * kv_heads_ *
+      (kernels::SizeOf(DType::kI32) + kernels::SizeOf(DType::kF32));
+  return layers * kv_heads_ * slots * slot_bytes + chunk + books;
+}
+
 absl::Status KvCache::Allocate(Layer* layer, int64_t slots) {
   // Before the new ones, so that the peak is the larger of both and not their
   // sum.

@@ -13,6 +13,7 @@
 #ifndef SINKLORA_COMMON_MODEL_INTERNAL_KV_CACHE_H_
 #define SINKLORA_COMMON_MODEL_INTERNAL_KV_CACHE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -36,6 +37,13 @@ class KvCache {
   // Slots a layer needs after prefill: one more than the budget, for the token
   // that is attended before eviction.
   int64_t steady_slots() const { return steady_slots_; }
+  // Slots a layer needs while a prompt of so many tokens is read.
+  int64_t PromptSlots(int64_t prompt_tokens) const {
+    return std::max(prompt_tokens, steady_slots_);
+  }
+  // Device memory of `slots` slots in every layer and of what a step of
+  // `tokens` tokens needs beside them.
+  int64_t PlannedBytes(int64_t slots, int64_t tokens) const;
   bool has_scores() const { return policy_ == CachePolicyKind::kH2o; }
 
   // Allocates `slots` slots in every layer, empty. REQUIRES: nothing was

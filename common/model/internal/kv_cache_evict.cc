@@ -166,6 +166,7 @@ absl::Status KvCache::EndPrefill() {
   for (Layer& layer : layers_) {
     if (layer.used > budget_) SL_RETURN_IF_ERROR(Compact(&layer));
   }
+  chunk_ = DeviceTensor();  // the next steps need room for one token
   const auto layers = static_cast<int64_t>(layers_.size());
   SL_ASSIGN_OR_RETURN(growth_, DeviceTensor::Create(backend_, DType::kF32,
                                                     {layers, kv_heads_}));

@@ -21,7 +21,8 @@ class SequenceImpl : public Sequence {
  public:
   SequenceImpl(std::shared_ptr<ServedModelImpl> model,
                std::shared_ptr<const RopeTable> rope,
-               const ResolvedCache& cache, int64_t max_tokens);
+               const ResolvedCache& cache, int64_t max_tokens,
+               int64_t prompt_tokens);
 
   absl::Status Prefill(std::span<const int32_t> tokens, bool last) override;
   absl::Status Decode(int32_t token) override;
@@ -36,6 +37,9 @@ class SequenceImpl : public Sequence {
     return cache_.KeptPositions(layer, kv_head);
   }
   const KvCache& cache() const { return cache_; }
+  static SequencePlan Plan(const ServedModelImpl& model,
+                           const ResolvedCache& cache, int64_t max_tokens,
+                           int64_t prompt_tokens);
 
   // Whether `token` may be decoded now.
   absl::Status CheckDecode(int32_t token) const;
@@ -70,6 +74,9 @@ class SequenceImpl : public Sequence {
     static absl::StatusOr<Chunk> Reserve(const ServedModelImpl& model,
                                          int64_t tokens, int64_t logits_rows,
                                          Arena* arena);
+    // What Reserve takes from an arena.
+    static int64_t Bytes(const LlamaConfig& config, int64_t tokens,
+                         int64_t logits_rows, int64_t max_lora_rank);
   };
 
   absl::Status CheckTokens(std::span<const int32_t> tokens) const;
@@ -92,6 +99,7 @@ class SequenceImpl : public Sequence {
   const std::shared_ptr<ServedModelImpl> model_;
   const std::shared_ptr<const RopeTable> rope_;
   const int64_t max_tokens_;
+  const int64_t prompt_tokens_;  // the most the prompt may have
   KvCache cache_;
   Arena arena_;
   int64_t position_ = 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/inference/engine.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -13,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/status.h"
 #include "common/text/utf8.h"
 #include "tests/services/inference/core_fixture.h"
 #include "tests/testing/matchers.h"
@@ -339,6 +341,67 @@ TEST_F(EngineTest, AFullQueueRefusesWithItsLimit) {
   EXPECT_EQ(metrics_->rejected(RejectReason::kDraining)->Value(), 0);
   EXPECT_OK(Collect(running.get()));
   EXPECT_OK(Collect(waiting.get()));
+}
+
+// Memory of the loaded sample and, beside it, of `plans` generations of
+// Params(50).
+class EngineMemoryTest : public EngineTest {
+ protected:
+  void StartWithRoomFor(double plans, int max_pending_deltas) {
+    {
+      const auto target = Target();  // must not outlive the engine
+      plan_bytes_ = PlanSequence(*target->model,
+                                 {CachePolicyKind::kFull, 110, 110}, 110, 60)
+                        .peak_bytes();
+    }
+    int64_t held = 0;
+    EXPECT_OK(engine_->RunInternal([&](kernels::Backend* backend) {
+      held = backend->allocated_bytes();
+      return absl::OkStatus();
+    }));
+    limit_bytes_ =
+        held + static_cast<int64_t>(plans * static_cast<double>(plan_bytes_));
+    Start({.max_pending_deltas = max_pending_deltas,
+           .max_memory_bytes = limit_bytes_});
+  }
+  int64_t plan_bytes_ = 0, limit_bytes_ = 0;
+};
+
+TEST_F(EngineMemoryTest, WhatDoesNotFitBesideOthersWaitsForThem) {
+  // Not for a second one even when the first has read its prompt and holds only
+  // its cache.
+  StartWithRoomFor(1.1, /*max_pending_deltas=*/1);
+  ASSERT_OK_AND_ASSIGN(const auto running, Submit(Params(50)));
+  ASSERT_OK_AND_ASSIGN(const auto waiting, Submit(Params(50)));
+  GenerationDelta delta;
+  ASSERT_TRUE(running->Next(&delta));
+  // The engine takes its tasks between turns: it has looked at both by now.
+  EXPECT_OK(
+      engine_->RunInternal([](kernels::Backend*) { return absl::OkStatus(); }));
+  EXPECT_EQ(metrics_->requests_running->Value(), 1);
+  EXPECT_EQ(metrics_->requests_queued->Value(), 1);
+  EXPECT_GT(metrics_->memory_planned_bytes->Value(), 0);
+  EXPECT_LE(metrics_->memory_planned_bytes->Value(), plan_bytes_);
+  EXPECT_OK(Collect(running.get()));
+  EXPECT_OK(Collect(waiting.get()));
+  EXPECT_EQ(metrics_->memory_limit_bytes->Value(), limit_bytes_);
+  EXPECT_EQ(metrics_->rejected(RejectReason::kMemory)->Value(), 0);
+}
+
+TEST_F(EngineMemoryTest, WhatWouldNeverFitIsRefusedWithTheNumbers) {
+  StartWithRoomFor(0.5, /*max_pending_deltas=*/64);
+  const absl::Status status = Generate(Params(50)).status();
+  EXPECT_THAT(
+      status,
+      StatusIs(absl::StatusCode::kResourceExhausted,
+               AllOf(HasSubstr(fmt::format("needs {} bytes", plan_bytes_)),
+                     HasSubstr(fmt::format("of {}", limit_bytes_)))));
+  EXPECT_EQ(GetErrorDetail(status).reason, "MEMORY");
+  EXPECT_EQ(metrics_->rejected(RejectReason::kMemory)->Value(), 1);
+  EXPECT_EQ(metrics_->memory_planned_bytes->Value(), 0);
+  // A cache of a few tokens fits. So does the next request of another client.
+  GenerationParams small = Params(1, /*prompt_tokens=*/2);
+  EXPECT_OK(Generate(small));
 }
 
 TEST_F(EngineTest, DrainFinishesWhatRunsAndRefusesTheRest) {

@@ -52,6 +52,8 @@ class InferenceServiceTest : public ::testing::Test {
     options.device = "cpu";
     options.threads = 1;
     options.weight_type = weight_type_;
+    options.cache_storage = cache_storage_;
+    options.limits.max_memory_bytes = max_memory_bytes_;
     options.metrics = metrics_.get();
     options.executor = executor_.get();
     options.clock = RealClock();
@@ -156,6 +158,8 @@ class InferenceServiceTest : public ::testing::Test {
   }
 
   WeightType weight_type_ = WeightType::kFloat32;
+  std::optional<CacheStorage> cache_storage_;
+  int64_t max_memory_bytes_ = 0;
   SampleArtifacts sample_;
   std::unique_ptr<MetricsRegistry> metrics_ = MetricsRegistry::Create();
   std::unique_ptr<Executor> executor_ = Executor::Create({.name = "test"});
@@ -474,6 +478,34 @@ TEST_F(InferenceServiceTest, CountsCallsByMethodAndCode) {
   EXPECT_THAT(text,
               HasSubstr("sinklora_inference_finished_total{reason=\"length\"} "
                         "1"));
+}
+
+class StoredInferenceServiceTest : public InferenceServiceTest {
+ protected:
+  StoredInferenceServiceTest() { cache_storage_ = CacheStorage::kInt8; }
+};
+
+TEST_F(StoredInferenceServiceTest, OneOfTheServiceHoldsWhereNoneIsAskedFor) {
+  v1::GenerateRequest request = Request();
+  const Answer own = Generate(request);
+  ASSERT_OK(own.status);
+  EXPECT_EQ(own.started.cache().storage(), v1::CACHE_STORAGE_INT8);
+  request.mutable_cache()->set_storage(v1::CACHE_STORAGE_FLOAT32);
+  const Answer asked = Generate(request);
+  ASSERT_OK(asked.status);
+  EXPECT_EQ(asked.started.cache().storage(), v1::CACHE_STORAGE_FLOAT32);
+}
+
+class CrampedInferenceServiceTest : public InferenceServiceTest {
+ protected:
+  CrampedInferenceServiceTest() { max_memory_bytes_ = 1; }
+};
+
+TEST_F(CrampedInferenceServiceTest, AGenerationBeyondTheMemoryIsRefusedByName) {
+  const Answer answer = Generate(Request());
+  EXPECT_THAT(answer.status, StatusIs(absl::StatusCode::kResourceExhausted,
+                                      HasSubstr("the generation needs")));
+  EXPECT_EQ(GetErrorDetail(answer.status).reason, "MEMORY");
 }
 
 class PackedInferenceServiceTest : public InferenceServiceTest,

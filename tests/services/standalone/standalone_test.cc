@@ -128,6 +128,8 @@ const std::map<std::string, MetricFamily>& Families() {
       {"sinklora_inference_kv_retained_attention_mass_ratio",
        {"histogram", {}}},
       {"sinklora_inference_score_errors_total", {"counter", {}}},
+      {"sinklora_inference_memory_limit_bytes", {"gauge", {}}},
+      {"sinklora_inference_memory_planned_bytes", {"gauge", {}}},
       {"sinklora_inference_loaded_models", {"gauge", {}}},
       {"sinklora_inference_registry_errors_total", {"counter", {}}},
   };
