@@ -33,7 +33,7 @@ struct PackedMatrix {
     const int64_t r = row % kQuantizedPanel;
     const int64_t c = col % kQuantizedBlock;
     if (int8) {
-      return reinterpret_cast<const int8_t*>(codes)[c * kQuantizedPanel + r];
+      return reinterpret_cast<const int8_t*>(codes)[QuantizedInt8At(r, c)];
     }
     const uint32_t word =
         reinterpret_cast<const uint32_t*>(codes)[c / 8 * kQuantizedPanel + r];

@@ -107,16 +107,23 @@ HWY_INLINE F32Vec RoundToBf16(F32Vec x) {
   return LoadBf16(d, bits);
 }
 
-HWY_INLINE void StoreInt8(const Lanes& w, F32Vec scale, int8_t* codes) {
+HWY_INLINE void StoreInt8(const Lanes& w, F32Vec scale, uint32_t* codes) {
   const F32Tag d;
   const I32Tag di;
-  const hn::Rebind<int8_t, F32Tag> d8;
+  const U32Tag du;
   const auto most = hn::Set(di, 127);
   const auto none = hn::Eq(scale, hn::Zero(d));
-  for (int64_t c = 0; c < kQuantizedBlock; ++c) {
-    const F32Vec x = hn::IfThenZeroElse(none, hn::Div(w.Column(c), scale));
-    const auto code = hn::Max(hn::Min(hn::NearestInt(x), most), hn::Neg(most));
-    hn::StoreU(hn::DemoteTo(d8, code), d8, codes + c * kQuantizedPanel);
+  for (int64_t g = 0; g < kQuantizedBlock / 4; ++g) {
+    auto word = hn::Zero(du);
+    for (int64_t j = 3; j >= 0; --j) {
+      const F32Vec x =
+          hn::IfThenZeroElse(none, hn::Div(w.Column(4 * g + j), scale));
+      const auto code =
+          hn::Max(hn::Min(hn::NearestInt(x), most), hn::Neg(most));
+      word = hn::Or(hn::ShiftLeft<8>(word),
+                    hn::And(hn::BitCast(du, code), hn::Set(du, 0xffu)));
+    }
+    hn::StoreU(word, du, codes + g * kQuantizedPanel);
   }
 }
 
@@ -158,7 +165,7 @@ void QuantizeRecord(const float* tile, QuantizedFormat format, char* record) {
     scale = RoundToBf16(hn::IfThenZeroElse(tiny, scale));
     StoreBf16(scale, d, scales + r);
     if (format == QuantizedFormat::kInt8) {
-      StoreInt8(w, scale, reinterpret_cast<int8_t*>(codes) + r);
+      StoreInt8(w, scale, reinterpret_cast<uint32_t*>(codes) + r);
     } else {
       StoreInt4(w, scale, reinterpret_cast<uint32_t*>(codes) + r);
     }

@@ -109,7 +109,7 @@ SINKLORA_DEVICE void StoreCodes(const Tables& t, const float* w, float scale,
       const int c = 8 * g + j;
       const float x = scale == 0.0f ? 0.0f : w[c] / scale;
       if (format == QuantizedFormat::kInt8) {
-        reinterpret_cast<int8_t*>(codes)[c * kRow + row] =
+        reinterpret_cast<int8_t*>(codes)[QuantizedInt8At(row, c)] =
             static_cast<int8_t>(fminf(fmaxf(rintf(x), -127.0f), 127.0f));
       } else {
         word |= static_cast<uint32_t>(NearestCode(t, x)) << (4 * j);

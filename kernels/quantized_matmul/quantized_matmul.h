@@ -28,11 +28,12 @@ struct QuantizeParams {
 
 // out[m, n] = a[m, k] * b^T, b [n, k].
 //
-// products kF32: a is taken as it is. Per element and block of 32, products are
-//   summed as one chain of (fused) multiply-adds over ascending k, and the sums
-//   enter the result as fma(scale, sum, result), block after block. Against
-//   exact arithmetic on the packed matrix the error is that of an f32 sum of k
-//   terms. For decoding: reads b at the speed of memory.
+// products kF32: a is taken as it is; the CPU from level avx512_bf16 on takes it
+//   to 2^-15 of the largest |a| of a row's block of 32 (byte_product.h). The
+//   sums of blocks enter the result as fma(scale, sum, result), block after
+//   block. Beyond that rounding the error is that of an f32 sum of k terms,
+//   against exact arithmetic on the packed matrix. For decoding: reads b at the
+//   speed of memory.
 // products kBF16: a and scale * level are rounded to bf16, then multiplied as
 //   in matmul.h: each factor is off by at most 2^-9 of itself. For prefill and
 //   scoring: many rows at the speed of bf16 products where the processor has

@@ -1,16 +1,19 @@
 // Products with packed matrices. A task takes whole panels, so that no output
 // element is shared and each is one chain of operations.
 //
-// f32 products: levels become f32 in registers, 64 rows of b a pass, and are
-// used for up to kMaxRows rows of a. bf16 products: tiles of b become dense
-// bf16 and go to the GemmEngine.
+// f32 products: by bytes where the processor has them (byte_product.h), else
+// levels become f32 in registers, 64 rows of b a pass, and are used for up to
+// kMaxRows rows of a. bf16 products: tiles of b become dense bf16 and go to the
+// GemmEngine.
 //
 // SPDX-License-Identifier: Apache-2.0
 #include <cstring>
 
 #include "kernels/cpu/convert.h"
+#include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/quantized_matmul/byte_product.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/quantized_matmul/quantized_matmul_cpu.cc"
@@ -90,6 +93,18 @@ class LevelTable {
 };
 #endif
 
+// Levels of the codes in the low bits of each lane; higher bits may be set.
+template <QuantizedFormat kFormat>
+struct LevelsOf : LevelTable {};
+template <>
+struct LevelsOf<kInt8> {
+  HWY_INLINE F32Vec operator()(U32Vec codes) const {
+    const hn::RebindToSigned<F32Tag> di;
+    return hn::ConvertTo(F32Tag(), hn::ShiftRight<24>(hn::BitCast(
+                                       di, hn::ShiftLeft<24>(codes))));
+  }
+};
+
 // Calls use(c, levels) for each column c in [0, count) of kVectors vectors of
 // rows, levels of kBlocks neighbouring blocks. `codes` points at the first row.
 template <QuantizedFormat kFormat, int kBlocks, class Use>
@@ -97,44 +112,29 @@ HWY_INLINE void ForEachColumn(const char* codes, int64_t count, Use use) {
   const F32Tag d;
   const int64_t lanes = hn::Lanes(d);
   constexpr int64_t kRecord = QuantizedRecordBytes(kFormat);
-  F32Vec levels[kBlocks][kVectors];
-  if constexpr (kFormat == kInt8) {
-    const hn::Rebind<int8_t, F32Tag> d8;
-    const hn::RebindToSigned<F32Tag> di;
-    for (int64_t c = 0; c < count; ++c) {
-      for (int b = 0; b < kBlocks; ++b) {
-        const auto* row = reinterpret_cast<const int8_t*>(codes + b * kRecord) +
-                          c * kQuantizedPanel;
-        for (int v = 0; v < kVectors; ++v) {
-          levels[b][v] = hn::ConvertTo(
-              d, hn::PromoteTo(di, hn::LoadU(d8, row + v * lanes)));
-        }
+  // Columns that share a word.
+  constexpr int64_t kShared = kFormat == kInt8 ? 4 : 8;
+  const U32Tag du;
+  const LevelsOf<kFormat> levels_of;
+  for (int64_t g = 0; g < count; g += kShared) {
+    U32Vec words[kBlocks][kVectors];
+    for (int b = 0; b < kBlocks; ++b) {
+      const auto* row = reinterpret_cast<const uint32_t*>(codes + b * kRecord) +
+                        g / kShared * kQuantizedPanel;
+      for (int v = 0; v < kVectors; ++v) {
+        words[b][v] = hn::LoadU(du, row + v * lanes);
       }
-      use(c, levels);
     }
-  } else {
-    const U32Tag du;
-    const LevelTable table;
-    for (int64_t g = 0; g < count; g += 8) {
-      U32Vec words[kBlocks][kVectors];
+    const int64_t columns = HWY_MIN(kShared, count - g);
+    for (int64_t j = 0; j < columns; ++j) {
+      F32Vec levels[kBlocks][kVectors];
       for (int b = 0; b < kBlocks; ++b) {
-        const auto* row =
-            reinterpret_cast<const uint32_t*>(codes + b * kRecord) +
-            g / 8 * kQuantizedPanel;
         for (int v = 0; v < kVectors; ++v) {
-          words[b][v] = hn::LoadU(du, row + v * lanes);
+          levels[b][v] = levels_of(words[b][v]);
+          words[b][v] = hn::ShiftRight<32 / kShared>(words[b][v]);
         }
       }
-      const int64_t columns = HWY_MIN(int64_t{8}, count - g);
-      for (int64_t j = 0; j < columns; ++j) {
-        for (int b = 0; b < kBlocks; ++b) {
-          for (int v = 0; v < kVectors; ++v) {
-            levels[b][v] = table(words[b][v]);
-            words[b][v] = hn::ShiftRight<4>(words[b][v]);
-          }
-        }
-        use(g + j, levels);
-      }
+      use(g + j, levels);
     }
   }
 }
@@ -148,7 +148,7 @@ HWY_INLINE void AddBlocks(const char* record, const float* a, int64_t a_stride,
   const F32Tag d;
   const int64_t lanes = hn::Lanes(d);
   constexpr int64_t kRecord = QuantizedRecordBytes(kFormat);
-  constexpr int64_t kCodeBytes = kFormat == kInt8 ? 1 : 4;
+  constexpr int64_t kCodeBytes = sizeof(uint32_t);  // a row's in a word
   for (int64_t row = 0; row < kQuantizedPanel; row += kVectors * lanes) {
     F32Vec sums[kBlocks][kRows][kVectors];
     for (auto& block : sums) {
@@ -267,7 +267,7 @@ template <QuantizedFormat kFormat, typename T>
 void FillRecord(const char* record, int64_t count, T* to, int64_t stride) {
   const F32Tag d;
   const int64_t lanes = hn::Lanes(d);
-  constexpr int64_t kCodeBytes = kFormat == kInt8 ? 1 : 4;
+  constexpr int64_t kCodeBytes = sizeof(uint32_t);  // a row's in a word
   for (int64_t row = 0; row < kQuantizedPanel; row += kVectors * lanes) {
     F32Vec scale[kVectors];
     for (int v = 0; v < kVectors; ++v) {
@@ -346,6 +346,23 @@ int64_t PanelsPerTask(int64_t panels, int64_t threads) {
   return std::max<int64_t>(1, panels / (threads * kTasksPerThread));
 }
 
+#if HWY_ARCH_X86
+const ByteBlock* PackByteRows(const QuantizedMatMulParams& p,
+                              CpuContext& context) {
+  const int64_t rows = p.a.shape[0];
+  const int64_t k = p.b.cols;
+  const int64_t blocks = QuantizedBlocks(k);
+  auto* out = context.matmul_scratch.Reserve<ByteBlock>(rows * blocks);
+  ParallelBlocks(context.pool, rows, RowsPerTask(k),
+                 [&](int64_t begin, int64_t end, int) {
+                   for (int64_t i = begin; i < end; ++i) {
+                     PackByteRow(At(p.a, i), k, p.b.format, out + i * blocks);
+                   }
+                 });
+  return out;
+}
+#endif
+
 void MultiplyF32(const QuantizedMatMulParams& p, CpuContext& context) {
   const int64_t panels = QuantizedPanels(p.b.rows);
   const bool serial =
@@ -353,6 +370,16 @@ void MultiplyF32(const QuantizedMatMulParams& p, CpuContext& context) {
       kSerialBytes;
   const int64_t step =
       serial ? panels : PanelsPerTask(panels, context.pool.num_threads());
+#if HWY_ARCH_X86
+  if (ActiveCpuIsa() >= CpuIsa::kAvx512Bf16) {
+    const ByteBlock* a = PackByteRows(p, context);
+    ParallelBlocks(context.pool, panels, step,
+                   [&](int64_t begin, int64_t end, int) {
+                     MultiplyBytes(p, a, begin, end);
+                   });
+    return;
+  }
+#endif
   ParallelBlocks(context.pool, panels, step,
                  [&](int64_t begin, int64_t end, int) {
                    HWY_DYNAMIC_DISPATCH(MultiplyPanels)(p, begin, end);

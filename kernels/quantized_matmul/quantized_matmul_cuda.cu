@@ -28,13 +28,17 @@ struct LevelsOfInt8 {
   SINKLORA_DEVICE static void Load(const char* codes, int first_row, int eight,
                                    const float*, float level[8][kLaneRows]) {
     SINKLORA_UNROLL
-    for (int j = 0; j < 8; ++j) {
-      const uint32_t word = *reinterpret_cast<const uint32_t*>(
-          codes + (8 * eight + j) * kPanel + first_row);
+    for (int half = 0; half < 2; ++half) {
+      const auto* words = reinterpret_cast<const uint32_t*>(codes) +
+                          (2 * eight + half) * kPanel + first_row;
       SINKLORA_UNROLL
       for (int i = 0; i < kLaneRows; ++i) {
-        level[j][i] =
-            static_cast<float>(static_cast<int8_t>(word >> (8 * i) & 0xffu));
+        const uint32_t word = words[i];
+        SINKLORA_UNROLL
+        for (int j = 0; j < 4; ++j) {
+          level[4 * half + j][i] =
+              static_cast<float>(static_cast<int8_t>(word >> (8 * j) & 0xffu));
+        }
       }
     }
   }

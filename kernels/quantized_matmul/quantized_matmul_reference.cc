@@ -75,7 +75,7 @@ void StoreBlock(const std::vector<double>& weights, QuantizedFormat format,
   for (int64_t c = 0; c < kQuantizedBlock; ++c) {
     const double x = scale == 0 ? 0 : weights[c] / scale;
     if (format == QuantizedFormat::kInt8) {
-      reinterpret_cast<int8_t*>(codes)[c * kQuantizedPanel + row] =
+      reinterpret_cast<int8_t*>(codes)[QuantizedInt8At(row, c)] =
           static_cast<int8_t>(std::clamp(std::nearbyint(x), -127.0, 127.0));
       continue;
     }

@@ -13,7 +13,8 @@
 // Layout. Rows are cut into panels of 64, columns into blocks of 32; the last
 // of both are filled up with zeros. Panel after panel, block after block lies
 // one record: 64 scales as bf16 (a row each), then the codes,
-//   kInt8: int8 [32 columns][64 rows],
+//   kInt8: uint32 [8][64 rows], whose byte j is the code of column 4 g + j in
+//          word [g],
 //   kInt4: uint32 [4][64 rows], whose bits 4 j .. 4 j + 3 are the code of
 //          column 8 g + j in word [g].
 // So a product streams through memory once, with a row in each vector lane.
@@ -73,6 +74,11 @@ struct QuantizedMatrix {
   }
 };
 
+// Where the code of row r of a panel and column c of a block lies.
+constexpr int64_t QuantizedInt8At(int64_t r, int64_t c) {
+  return (c / 4 * kQuantizedPanel + r) * 4 + c % 4;
+}
+
 // Scale and level of one weight.
 inline float QuantizedScale(const QuantizedMatrix& m, int64_t row,
                             int64_t col) {
@@ -86,7 +92,7 @@ inline int QuantizedLevel(const QuantizedMatrix& m, int64_t row, int64_t col) {
   const int64_t r = row % kQuantizedPanel;
   const int64_t c = col % kQuantizedBlock;
   if (m.format == QuantizedFormat::kInt8) {
-    return reinterpret_cast<const int8_t*>(codes)[c * kQuantizedPanel + r];
+    return reinterpret_cast<const int8_t*>(codes)[QuantizedInt8At(r, c)];
   }
   const uint32_t word =
       reinterpret_cast<const uint32_t*>(codes)[c / 8 * kQuantizedPanel + r];

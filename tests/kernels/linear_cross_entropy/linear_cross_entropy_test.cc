@@ -212,8 +212,11 @@ TEST(LinearCrossEntropyTest, PackedHeadMatchesReference) {
       double got_sum = 0, want_sum = 0;
       run(*cpu, &got, &got_sum);
       run(*reference, &want, &want_sum);
-      EXPECT_TRUE(TensorNear(got.view(), want.view(), ToleranceOf(c, c.dim)));
-      EXPECT_NEAR(got_sum, want_sum, 1e-6 * want_sum);
+      Tolerance t = ToleranceOf(c, c.dim);
+      if (products == DType::kF32)
+        t.absolute += ActivationRounding(hidden, 0.2);
+      EXPECT_TRUE(TensorNear(got.view(), want.view(), t));
+      EXPECT_NEAR(got_sum, want_sum, 1e-6 * want_sum + 35 * t.absolute);
     }
   }
   for (const char* name : {kTested, "reference"}) {

@@ -53,6 +53,12 @@ Tolerance ProductTolerance(int64_t k, double weight) {
   return t;
 }
 
+Tolerance F32ProductTolerance(const HostTensor& a, double weight) {
+  Tolerance t = ProductTolerance(a.view().shape[1], weight);
+  t.absolute += ActivationRounding(a, weight);
+  return t;
+}
+
 void CheckAgainstReference(Backend& backend, Backend& reference, int64_t m,
                            int64_t n, int64_t k, int64_t padding = 0) {
   const HostTensor a = HostTensor::Random(DType::kF32, {m, k}, 3, 1.0, padding);
@@ -62,7 +68,9 @@ void CheckAgainstReference(Backend& backend, Backend& reference, int64_t m,
     for (const DType products : kProducts) {
       const HostTensor got = Product(backend, a, b.view, products, padding);
       const HostTensor want = Product(reference, a, b.view, products);
-      EXPECT_TRUE(TensorNear(got.view(), want.view(), ProductTolerance(k, 0.1)))
+      const Tolerance t = products == DType::kF32 ? F32ProductTolerance(a, 0.1)
+                                                  : ProductTolerance(k, 0.1);
+      EXPECT_TRUE(TensorNear(got.view(), want.view(), t))
           << NameOf(format) << " products " << int(products) << " m" << m
           << " n" << n << " k" << k;
     }
@@ -211,9 +219,13 @@ TEST(QuantizedMatMulTest, TinyAndHugeActivationsMatchTheReference) {
     for (const auto format : kFormats) {
       const Packed b = Pack(*reference, w, format);
       for (const DType products : kProducts) {
+        Tolerance t = SumTolerance(65);
+        if (products == DType::kF32) {
+          t.absolute = F32ProductTolerance(a, 1.0).absolute;
+        }
         EXPECT_TRUE(TensorNear(Product(*cpu, a, b.view, products).view(),
                                Product(*reference, a, b.view, products).view(),
-                               SumTolerance(65)));
+                               t));
       }
     }
   }
