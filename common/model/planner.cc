@@ -67,7 +67,8 @@ absl::StatusOr<TrainingPlan> PlanTraining(const LlamaConfig& base,
       options.keep_activations ? internal::PassKind::kKeep
                                : internal::PassKind::kRecompute,
       options.micro_batch_examples * example_tokens,
-      options.full_parameter ? 0 : options.lora.rank);
+      options.full_parameter ? 0 : options.lora.rank,
+      internal::KeptInputsOf(options));
   plan.peak_bytes =
       plan.weight_bytes + plan.trainable_bytes + plan.activation_bytes;
   return plan;

@@ -1,12 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/model/internal/activations.h"
 
+#include <algorithm>
+#include <initializer_list>
+#include <string>
+
 namespace sinklora::internal {
 
 using kernels::DType;
 
+KeptInputs KeptInputsOf(const TrainingOptions& options) {
+  if (options.full_parameter) return {};
+  const auto tunes = [&](std::initializer_list<const char*> modules) {
+    const std::vector<std::string>& targets = options.lora.target_modules;
+    return std::find_first_of(targets.begin(), targets.end(), modules.begin(),
+                              modules.end()) != targets.end();
+  };
+  return {.attention = tunes({"q_proj", "k_proj", "v_proj"}),
+          .mlp = tunes({"gate_proj", "up_proj"}),
+          .product = tunes({"down_proj"})};
+}
+
 LayerActivations LayerActivations::Take(const LlamaConfig& config,
-                                        int64_t tokens, Arena* arena) {
+                                        int64_t tokens, const KeptInputs& kept,
+                                        const LayerActivations* shared,
+                                        Arena* arena) {
   const int64_t hidden = config.hidden_size;
   const int64_t heads = config.num_heads * config.head_dim;
   const int64_t kv_heads = config.num_kv_heads * config.head_dim;
@@ -14,7 +32,12 @@ LayerActivations LayerActivations::Take(const LlamaConfig& config,
     return arena->Take(DType::kF32, {tokens, columns});
   };
   LayerActivations out;
-  out.attention_input = take(hidden);
+  const auto take_or_share = [&](bool keep,
+                                 kernels::TensorView LayerActivations::*input,
+                                 int64_t columns) {
+    out.*input = keep || shared == nullptr ? take(columns) : shared->*input;
+  };
+  take_or_share(kept.attention, &LayerActivations::attention_input, hidden);
   out.attention_inv_rms = arena->Take(DType::kF32, {tokens});
   out.q = take(heads);
   out.k = take(kv_heads);
@@ -28,11 +51,12 @@ LayerActivations LayerActivations::Take(const LlamaConfig& config,
   out.lse = arena->Take(DType::kF32, {config.num_heads, tokens});
   out.attention = take(heads);
   out.middle = take(hidden);
-  out.mlp_input = take(hidden);
+  take_or_share(kept.mlp, &LayerActivations::mlp_input, hidden);
   out.mlp_inv_rms = arena->Take(DType::kF32, {tokens});
   out.gate = take(config.intermediate_size);
   out.up = take(config.intermediate_size);
-  out.product = take(config.intermediate_size);
+  take_or_share(kept.product, &LayerActivations::product,
+                config.intermediate_size);
   return out;
 }
 
@@ -54,8 +78,8 @@ BackwardScratch BackwardScratch::Take(const LlamaConfig& config, int64_t tokens,
 }
 
 PassActivations PassActivations::Take(const LlamaConfig& config, PassKind kind,
-                                      int64_t tokens, int64_t max_lora_rank,
-                                      Arena* arena) {
+                                      const KeptInputs& inputs, int64_t tokens,
+                                      int64_t max_lora_rank, Arena* arena) {
   PassActivations out;
   out.kind = kind;
   const auto residual = [&] {
@@ -70,7 +94,8 @@ PassActivations PassActivations::Take(const LlamaConfig& config, PassKind kind,
   }
   const int64_t kept = kind == PassKind::kKeep ? config.num_layers : 1;
   for (int64_t i = 0; i < kept; ++i) {
-    out.layers.push_back(LayerActivations::Take(config, tokens, arena));
+    out.layers.push_back(LayerActivations::Take(
+        config, tokens, inputs, i > 0 ? &out.layers[0] : nullptr, arena));
   }
   out.final_input = residual();
   out.final_inv_rms = arena->Take(DType::kF32, {tokens});

@@ -10,10 +10,20 @@
 
 #include "common/model/internal/arena.h"
 #include "common/model/internal/linear.h"
+#include "common/model/options.h"
 #include "common/weights/llama_config.h"
 #include "kernels/tensor.h"
 
 namespace sinklora::internal {
+
+// Which inputs of a layer's linear maps the backward pass reads: those of maps
+// whose weight or LoRA matrices are trained. The others need not be kept.
+struct KeptInputs {
+  bool attention = true;  // of q, k, v
+  bool mlp = true;        // of gate, up
+  bool product = true;    // of down
+};
+KeptInputs KeptInputsOf(const TrainingOptions& options);
 
 // Everything inside one layer that its backward pass reads.
 struct LayerActivations {
@@ -32,7 +42,13 @@ struct LayerActivations {
   kernels::TensorView gate, up, product;  // [tokens, intermediate]
 
   static LayerActivations Take(const LlamaConfig& config, int64_t tokens,
-                               Arena* arena);
+                               Arena* arena) {
+    return Take(config, tokens, KeptInputs(), nullptr, arena);
+  }
+  // What is not `kept` is that of `shared`, where given.
+  static LayerActivations Take(const LlamaConfig& config, int64_t tokens,
+                               const KeptInputs& kept,
+                               const LayerActivations* shared, Arena* arena);
 };
 
 // Temporaries of the backward pass, shared by all layers.
@@ -70,9 +86,10 @@ struct PassActivations {
   const LayerActivations& layer(int64_t i) const {
     return kind == PassKind::kKeep ? layers[i] : layers[0];
   }
+  // With kKeep layers share the inputs that are not `kept`.
   static PassActivations Take(const LlamaConfig& config, PassKind kind,
-                              int64_t tokens, int64_t max_lora_rank,
-                              Arena* arena);
+                              const KeptInputs& kept, int64_t tokens,
+                              int64_t max_lora_rank, Arena* arena);
 };
 
 }  // namespace sinklora::internal

@@ -40,21 +40,21 @@ class LayerPatterns {
 }  // namespace
 
 int64_t PassBytes(const LlamaConfig& config, PassKind kind, int64_t tokens,
-                  int64_t max_lora_rank) {
+                  int64_t max_lora_rank, const KeptInputs& kept) {
   Arena measuring;
-  PassActivations::Take(config, kind, tokens, max_lora_rank, &measuring);
+  PassActivations::Take(config, kind, kept, tokens, max_lora_rank, &measuring);
   return measuring.used_bytes();
 }
 
 absl::StatusOr<PassActivations> PreparePass(const Graph& graph, PassKind kind,
                                             const HostBatch& batch,
-                                            int64_t max_lora_rank,
-                                            Arena* arena) {
+                                            int64_t max_lora_rank, Arena* arena,
+                                            const KeptInputs& kept) {
   SL_RETURN_IF_ERROR(arena->Reserve(
       graph.backend,
-      PassBytes(*graph.config, kind, batch.tokens(), max_lora_rank)));
-  PassActivations a = PassActivations::Take(*graph.config, kind, batch.tokens(),
-                                            max_lora_rank, arena);
+      PassBytes(*graph.config, kind, batch.tokens(), max_lora_rank, kept)));
+  PassActivations a = PassActivations::Take(
+      *graph.config, kind, kept, batch.tokens(), max_lora_rank, arena);
   SL_RETURN_IF_ERROR(Upload(graph.backend, batch.ids, a.ids));
   SL_RETURN_IF_ERROR(Upload(graph.backend, batch.positions, a.positions));
   SL_RETURN_IF_ERROR(Upload(graph.backend, batch.labels, a.labels));

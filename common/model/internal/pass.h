@@ -16,13 +16,14 @@
 namespace sinklora::internal {
 
 // Lays the pass out in `arena` (which may grow) and uploads the batch.
+// `kept`: with kKeep, what stays of each layer.
 absl::StatusOr<PassActivations> PreparePass(const Graph& graph, PassKind kind,
                                             const HostBatch& batch,
-                                            int64_t max_lora_rank,
-                                            Arena* arena);
+                                            int64_t max_lora_rank, Arena* arena,
+                                            const KeptInputs& kept = {});
 // Bytes PreparePass will ask of its arena.
 int64_t PassBytes(const LlamaConfig& config, PassKind kind, int64_t tokens,
-                  int64_t max_lora_rank);
+                  int64_t max_lora_rank, const KeptInputs& kept);
 
 // Embedding and all layers. kCancelled when `cancellation` (may be null) is
 // set; polled before every layer.

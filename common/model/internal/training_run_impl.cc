@@ -114,9 +114,9 @@ absl::StatusOr<double> TrainingRunImpl::MicroStep(
       const auto rope,
       rope_.ForDocuments(batch.document_tokens(), &batch.positions));
   const Graph graph{backend_, &config_, rope.get(), options_.matrix_dtype};
-  SL_ASSIGN_OR_RETURN(
-      const PassActivations a,
-      PreparePass(graph, kind, batch, weights_.max_lora_rank, &arena_));
+  SL_ASSIGN_OR_RETURN(const PassActivations a,
+                      PreparePass(graph, kind, batch, weights_.max_lora_rank,
+                                  &arena_, KeptInputsOf(options_)));
   SL_RETURN_IF_ERROR(ForwardPass(graph, weights_, batch, a, cancellation));
   SL_ASSIGN_OR_RETURN(const double nll_sum,
                       LossPass(graph, weights_, a, loss_scale));

@@ -109,6 +109,34 @@ TEST(TrainingRunTest, SameBitsForAnyThreadsAndWithKeptActivations) {
   }
 }
 
+// Each subset of trained matrices keeps other inputs of the layers.
+TEST(TrainingRunTest, WhatIsKeptFollowsWhatIsTrained) {
+  const ModelOnDisk model = MakeModel(SmallConfig(false), 1, 0.25);
+  const std::vector<TrainingExample> examples = {RandomExample({40}, 48, 1)};
+  int64_t bytes[2] = {};
+  const std::vector<std::vector<std::string>> subsets = {
+      {"o_proj"},
+      {"k_proj"},
+      {"up_proj"},
+      {"down_proj"},
+      {"gate_proj", "v_proj"}};
+  for (const std::vector<std::string>& targets : subsets) {
+    TrainingOptions options = SmallTrainingOptions();
+    options.lora.target_modules = targets;
+    const State recomputed = StateAfter(*model.files, options, examples, 3, 2);
+    options.keep_activations = true;
+    EXPECT_EQ(recomputed, StateAfter(*model.files, options, examples, 3, 2))
+        << targets[0];
+    ASSERT_OK_AND_ASSIGN(const TrainingPlan plan,
+                         PlanTraining(model.files->config(), options, 40));
+    if (targets[0] == "o_proj") bytes[0] = plan.activation_bytes;
+    if (targets[0] == "down_proj") bytes[1] = plan.activation_bytes;
+  }
+  // One product of gate and up more, of the second layer.
+  EXPECT_EQ(bytes[1] - bytes[0],
+            40 * model.files->config().intermediate_size * 4);
+}
+
 TEST(TrainingRunTest, Bf16StaysCloseToF32) {
   const ModelOnDisk model = MakeModel(SmallConfig(true), 1, 0.1);
   const auto backend = OpenTestBackend("cpu");
