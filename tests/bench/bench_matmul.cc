@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <tuple>
 
 #include "tests/bench/op_bench.h"
 
@@ -14,6 +15,7 @@ namespace {
 
 using kernels::Backend;
 using kernels::DType;
+using kernels::QuantizedFormat;
 
 struct Shape {
   int64_t m, n, k;
@@ -60,6 +62,37 @@ PreparedOp Prepare(Backend* backend, const Shape& s) {
           }};
 }
 
+// The weight in 8 or 4 bits: few rows by f32 products, many by bf16 ones.
+PreparedOp PrepareQuantized(Backend* backend, int64_t m, int64_t n, int64_t k,
+                            QuantizedFormat format) {
+  struct Quantized {
+    Tensor a, packed, out;
+  };
+  auto x = std::make_shared<Quantized>();
+  const int64_t bytes = kernels::QuantizedBytes(format, n, k);
+  x->a = Tensor::Random(backend, DType::kF32, {m, k});
+  x->packed = Tensor::Zeros(backend, DType::kI8, {bytes});
+  x->out = Tensor::Zeros(backend, DType::kF32, {m, n});
+  const kernels::Status packed = backend->Quantize(
+      {.weight = Tensor::Random(backend, DType::kF32, {n, k}).view(),
+       .format = format,
+       .out = x->packed.view().data});
+  const bool few = m <= kFewRows;
+  const Work work =
+      few ? Work{static_cast<double>(bytes), Limit::kRead}
+          : Work{2.0 * static_cast<double>(m) * static_cast<double>(n) *
+                     static_cast<double>(k),
+                 Limit::kBf16};
+  return {work, [=] {
+            if (!packed.ok()) return packed;
+            return backend->QuantizedMatMul(
+                {.a = x->a.view(),
+                 .b = {x->packed.view().data, format, n, k},
+                 .out = x->out.view(),
+                 .products = few ? DType::kF32 : DType::kBF16});
+          }};
+}
+
 const char* NameOf(DType dtype) {
   return dtype == DType::kBF16 ? "bf16" : "f32";
 }
@@ -87,6 +120,22 @@ void RegisterMatMul(const Suite& suite) {
     add("decode", {1, 5632, 2048, a, b});
     add("decode", {1, 32000, 2048, a, b});
     add("decode", {8, 4096, 4096, a, b});
+  }
+  for (const QuantizedFormat format :
+       {QuantizedFormat::kInt8, QuantizedFormat::kInt4}) {
+    for (const auto& [m, n, k] :
+         {std::tuple<int64_t, int64_t, int64_t>{1, 128256, 2048},
+          {8, 128256, 2048},
+          {1, 5632, 2048},
+          {512, 5632, 2048}}) {
+      Register(suite,
+               fmt::format("quantized_matmul/{}/m{}/n{}/k{}/{}",
+                           m <= kFewRows ? "decode" : "prefill", m, n, k,
+                           format == QuantizedFormat::kInt8 ? "int8" : "int4"),
+               [=, m = m, n = n, k = k](Backend* backend) {
+                 return PrepareQuantized(backend, m, n, k, format);
+               });
+    }
   }
   add("weight_gradient", {2048, 2048, 4096, f32, f32, false, true, 1});
   // LoRA's products and their gradients.
