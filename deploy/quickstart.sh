@@ -149,7 +149,7 @@ for attention in "${adapters[@]}"; do
   step "Tune with $attention attention"
   "$cli" train submit --model sample --dataset long-text --output "sample-2k-$attention" \
     --pattern "$attention" --compute $compute --steps "$steps" --micro-batch 2 --learning-rate 2e-3 --warmup-steps 5 \
-    --lora-rank 16 --lora-alpha 32 --seed 1 --validate-every "$steps" --watch
+    --lora-rank 16 --lora-alpha 32 --seed 1 --validate-every "$steps" --keep-activations --watch
 done
 
 step "Measure"
