@@ -227,7 +227,7 @@ Validator& Validator::AscendingRows(const ConstTensorView& rows,
   Value(of.rank == 2, std::string(field) + ".rank", int64_t{of.rank},
         "2 where rows are given");
   Range("rows", rows, 0, of.shape[0]);
-  for (int64_t i = 1; i < rows.shape[0] && ok(); ++i) {
+  for (int64_t i = 1; may_read() && i < rows.shape[0]; ++i) {
     const int32_t* row = rows.as<int32_t>() + i;
     if (row[0] > row[-1]) continue;
     return Fail(Indexed("rows", "", i), std::to_string(row[0]),

@@ -72,7 +72,7 @@ class Validator {
                    int64_t low, int64_t high);
 
   // The optional `rows` of a flat tensor: i32 [any], ascending, indices of rows
-  // of `of`, which then has rank 2.
+  // of `of`, which then has rank 2. Not looked at with kOnDevice.
   Validator& AscendingRows(const ConstTensorView& rows, std::string_view field,
                            const ConstTensorView& of);
 

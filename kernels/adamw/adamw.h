@@ -28,7 +28,7 @@ struct AdamWParams {
   float grad_scale = 1.0f;  // clipping factor
   // [count] i32 ascending, or empty. Where given, tensors are [rows, columns],
   // grad, m and v are zero outside of these rows, and weight_decay is 0: the
-  // other rows stay as they are and may go unread.
+  // other rows stay as they are. They may go unread, or else `rows` may.
   ConstTensorView rows{};
 };
 

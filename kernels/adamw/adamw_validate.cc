@@ -7,10 +7,10 @@
 
 namespace sinklora::kernels {
 
-Status Validate(const AdamWParams& p) {
+Status Validate(const AdamWParams& p, Values values) {
   const Extent n{p.param.num_elements(), "elements of param"};
   const auto unit = [](float x) { return x >= 0.0f && x < 1.0f; };
-  return Validator("adamw")
+  return Validator("adamw", values)
       .Flat("param", p.param, kF32, kAny)
       .Flat("grad", p.grad, kF32, n)
       .Flat("m", p.m, kF32, n)

@@ -8,10 +8,11 @@
 
 #include "kernels/adamw/adamw.h"
 #include "kernels/status.h"
+#include "kernels/validator.h"
 
 namespace sinklora::kernels {
 
-Status Validate(const AdamWParams& p);
+Status Validate(const AdamWParams& p, Values values = Values::kOnHost);
 
 }  // namespace sinklora::kernels
 

@@ -14,7 +14,7 @@ struct SumSquaresParams {
   ConstTensorView x;         // f32
   double* result = nullptr;  // required
   // [count] i32 ascending, or empty. Where given, x is [rows, columns] and zero
-  // outside of these rows, which may go unread; the bits are the same.
+  // outside of these rows. They may go unread, or else `rows`: the same bits.
   ConstTensorView rows{};
 };
 

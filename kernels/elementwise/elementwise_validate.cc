@@ -5,8 +5,8 @@
 
 namespace sinklora::kernels {
 
-Status Validate(const SumSquaresParams& p) {
-  return Validator("sum_squares")
+Status Validate(const SumSquaresParams& p, Values values) {
+  return Validator("sum_squares", values)
       .Flat("x", p.x, kF32, kAny)
       .NotNull("result", p.result)
       .AscendingRows(p.rows, "x", p.x)

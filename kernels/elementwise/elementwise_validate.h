@@ -8,10 +8,11 @@
 
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/status.h"
+#include "kernels/validator.h"
 
 namespace sinklora::kernels {
 
-Status Validate(const SumSquaresParams& p);
+Status Validate(const SumSquaresParams& p, Values values = Values::kOnHost);
 Status Validate(const ScaleParams& p);
 Status Validate(const ScaleColumnsParams& p);
 Status Validate(const AddParams& p);

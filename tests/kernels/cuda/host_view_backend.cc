@@ -220,6 +220,7 @@ void Visit(LinearCrossEntropyParams& p, F f) {
 }
 template <typename F>
 void Visit(AdamWParams& p, F f) {
+  f(p.rows);
   f(p.param);
   f(p.grad);
   f(p.m);
@@ -227,6 +228,7 @@ void Visit(AdamWParams& p, F f) {
 }
 template <typename F>
 void Visit(SumSquaresParams& p, F f) {
+  f(p.rows);
   f(p.x);
 }
 template <typename F>
