@@ -5,8 +5,9 @@
 #   deploy/gpu_check.sh [--build-only] [--out DIR]
 #
 # Builds what it needs into DIR (default out/gpu_check), compares every op with the double reference on random data,
-# runs a part of that under compute-sanitizer where there is one, prints tables of times, and leaves DIR/checks.json
-# and DIR/times.json. Exit status 0: everything built, and every check passed.
+# and, where there are several GPUs, sums over all of them with sums on the host (that needs NCCL), runs a part of it
+# under compute-sanitizer where there is one, prints tables of times, and leaves DIR/checks.json and DIR/times.json.
+# Exit status 0: everything built, and every check passed.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -42,10 +43,13 @@ fi
 
 # One list of the backend's sources, in kernels/CMakeLists.txt.
 mapfile -t backend < <(sed -n '/^set(SINKLORA_CUDA_SOURCES/,/)/p' kernels/CMakeLists.txt | grep -oE '[a-z0-9_/]+\.(cu|cc)')
-sources=("${backend[@]/#/kernels/}" kernels/cuda/{cublaslt_gemm,cuda_runtime,plugin}.cc
+nccl=(kernels/cuda/nccl_{communicator,library}.cc)
+if ! echo '#include <nccl.h>' | "$nvcc" -x cu -E - >/dev/null 2>&1; then nccl=(kernels/cuda/nccl_absent.cc); fi
+sources=("${backend[@]/#/kernels/}" kernels/cuda/{cublaslt_gemm,cuda_runtime,plugin}.cc "${nccl[@]}"
   kernels/*/*_validate.cc kernels/*/*_reference.cc kernels/validator.cc
   kernels/attention/{attention_plan,pattern}.cc kernels/host/*.cc kernels/reference/reference_backend.cc
-  tests/gpu/{attention_checks,benchmarks,checker,gpu_check_main,op_checks}.cc tests/kernels/cuda/host_view_backend.cc)
+  tests/gpu/{attention_checks,benchmarks,checker,collective_check,gpu_check_main,op_checks}.cc
+  tests/kernels/cuda/host_view_backend.cc)
 
 version=$(sed -nE 's/^project\(sinklora VERSION ([0-9.]+).*/\1/p' CMakeLists.txt)
 compile() {
@@ -62,7 +66,7 @@ printf '%s\n' "${sources[@]}" | xargs -P "$(nproc)" -I{} bash -c 'compile "$1" |
 echo "built $out/gpu_check in $((SECONDS - begin)) s ($targets)"
 if $build_only; then exit 0; fi
 
-export LD_LIBRARY_PATH=$toolkit/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export LD_LIBRARY_PATH=$toolkit/lib64:$toolkit/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 status=0
 left() { echo $((deadline - SECONDS)); }
 timeout "$(left)" "$out/gpu_check" --out="$out/checks.json" || status=$?

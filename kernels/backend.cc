@@ -101,4 +101,6 @@ Status OpenBackend(std::string_view device, const BackendOptions& options,
   return status;
 }
 
+Status CountCudaDevices(int* out) { return cuda::CountDevices(out); }
+
 }  // namespace sinklora::kernels

@@ -37,6 +37,7 @@
 #include "kernels/bias/bias.h"
 #include "kernels/cache_attention/cache_attention.h"
 #include "kernels/cache_decode/cache_decode.h"
+#include "kernels/collective/collective.h"
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
@@ -137,6 +138,15 @@ class Backend {
   virtual Status CacheColumnSums(const CacheColumnSumsParams& p) = 0;
   virtual Status CacheCompact(const CacheCompactParams& p) = 0;
 
+  // --- what backends do together: kernels/collective/collective.h
+  // Backends of GPUs alone; others, and a GPU where the library that connects
+  // them (NCCL) is missing, refuse with kUnimplemented or kUnavailable.
+  virtual Status MakeCollectiveId(CollectiveId* out) = 0;
+  // Waits until all ranks have joined, or for the abort. A group of one needs
+  // no library.
+  virtual Status JoinCollective(const JoinCollectiveParams& p,
+                                std::unique_ptr<Collective>* out) = 0;
+
  protected:
   friend class Buffer;
   virtual void Free(void* data, int64_t size_bytes) = 0;
@@ -169,6 +179,10 @@ struct BackendOptions {
 Status OpenBackend(std::string_view device, const BackendOptions& options,
                    std::unique_ptr<Backend>* out,
                    std::string* why_not_cuda = nullptr);
+
+// GPUs of this machine that the driver shows, at least 1: "cuda:0" and on.
+// kUnavailable with the reason where there is none.
+Status CountCudaDevices(int* out);
 
 }  // namespace sinklora::kernels
 

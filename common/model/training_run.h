@@ -3,10 +3,11 @@
 //
 // A run is deterministic: the same base, options and batches give the same bits
 // on any number of threads, and a run restored by LoadCheckpoint() continues
-// with the bits of one that never stopped.
+// with the bits of one that never stopped. The number of backends changes the
+// order in which gradients are added, and so their last bits.
 //
-// Not thread-safe. Borrows the backend, which must outlive it. The base's files
-// may be closed after Create().
+// Not thread-safe. Borrows its backends, which must outlive it. The base's
+// files may be closed after Create().
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_COMMON_MODEL_TRAINING_RUN_H_
@@ -57,8 +58,8 @@ struct TrainingPlan {
   int64_t peak_bytes = 0;  // sum
 };
 
-// What a run of these options on `base` will need, for examples of
-// `example_tokens`. Cheap: opens nothing.
+// What a run of these options on `base` will need on each of its devices, for
+// examples of `example_tokens`. Cheap: opens nothing.
 absl::StatusOr<TrainingPlan> PlanTraining(const LlamaConfig& base,
                                           const TrainingOptions& options,
                                           int64_t example_tokens);
@@ -69,6 +70,17 @@ class TrainingRun {
   // as PEFT, B: 0).
   static absl::StatusOr<std::unique_ptr<TrainingRun>> Create(
       kernels::Backend* backend, const ModelFiles& base,
+      const TrainingOptions& options);
+  // The same on several GPUs, data-parallel: each holds all of the model, takes
+  // its share of a step's micro-steps, and adds its gradients to the others'.
+  // Checkpoints are those of one backend; a run may go on with another number.
+  // kInvalidArgument for no backend, or for more than accumulation_steps: each
+  // needs a micro-step. kUnimplemented and kUnavailable as
+  // Backend::JoinCollective. After a failure in the middle of an update or of
+  // LoadCheckpoint() the backends hold different weights: every call is
+  // kFailedPrecondition then, until LoadCheckpoint() succeeds.
+  static absl::StatusOr<std::unique_ptr<TrainingRun>> Create(
+      std::span<kernels::Backend* const> backends, const ModelFiles& base,
       const TrainingOptions& options);
   virtual ~TrainingRun() = default;
 

@@ -36,3 +36,13 @@ set(CMAKE_CUDA_STANDARD 20)
 set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 set(SINKLORA_CUDA_FOUND TRUE)
 message(STATUS "CUDA backend: built by ${SINKLORA_NVCC} ${CUDAToolkit_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
+
+# Training on several GPUs goes over NCCL, opened at run time: its header alone is needed here.
+find_path(SINKLORA_NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ENV NCCL_ROOT PATH_SUFFIXES include)
+find_library(SINKLORA_NCCL_LIBRARY NAMES libnccl.so.2
+  HINTS ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_DIR}/../lib ENV NCCL_ROOT PATH_SUFFIXES lib lib64)
+if(SINKLORA_NCCL_INCLUDE_DIR)
+  message(STATUS "CUDA backend: several GPUs by NCCL, ${SINKLORA_NCCL_INCLUDE_DIR}/nccl.h")
+else()
+  message(STATUS "CUDA backend: one GPU a job (nccl.h not found; name its folder in NCCL_ROOT)")
+endif()

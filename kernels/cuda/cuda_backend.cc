@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "kernels/all_validate.h"
+#include "kernels/collective/collective_cuda.h"
+#include "kernels/collective/collective_validate.h"
 #include "kernels/cuda/cuda_ops.h"
 
 namespace sinklora::kernels::cuda {
@@ -34,17 +36,20 @@ std::string Gibibytes(int64_t bytes) {
 
 }  // namespace
 
-CudaBackend::CudaBackend(std::unique_ptr<CudaContext> context)
-    : context_(std::move(context)),
+CudaBackend::CudaBackend(std::unique_ptr<CudaContext> context,
+                         std::unique_ptr<CommunicatorLibrary> library)
+    : library_(std::move(library)),
+      context_(std::move(context)),
       name_("cuda:" + std::to_string(context_->device().index)) {}
 
 Status CudaBackend::Create(std::unique_ptr<Runtime> runtime,
                            std::unique_ptr<Gemm> gemm,
+                           std::unique_ptr<CommunicatorLibrary> library,
                            std::unique_ptr<Backend>* out) {
   auto context =
       std::make_unique<CudaContext>(std::move(runtime), std::move(gemm));
   if (Status status = context->Init(); !status.ok()) return status;
-  out->reset(new CudaBackend(std::move(context)));
+  out->reset(new CudaBackend(std::move(context), std::move(library)));
   return OkStatus();
 }
 
@@ -62,13 +67,10 @@ int64_t CudaBackend::memory_bytes() const {
   return context_->device().memory_bytes;
 }
 
-Status CudaBackend::Enter() {
-  return lost_.ok() ? context_->runtime().Enter() : lost_;
-}
+Status CudaBackend::Enter() { return context_->Enter(); }
 
 Status CudaBackend::Leave(Status status) {
-  if (status.code() == StatusCode::kInternal && lost_.ok()) lost_ = status;
-  return status;
+  return context_->Leave(std::move(status));
 }
 
 template <typename Params>
@@ -130,6 +132,19 @@ Status CudaBackend::Zero(void* device, int64_t size_bytes) {
   status = Enter();
   if (status.ok()) status = context_->runtime().Zero(device, size_bytes);
   return Leave(std::move(status));
+}
+
+Status CudaBackend::MakeCollectiveId(CollectiveId* out) {
+  Status status = Enter();
+  if (status.ok()) status = library_->MakeId(out);
+  return Leave(std::move(status));
+}
+
+Status CudaBackend::JoinCollective(const JoinCollectiveParams& p,
+                                   std::unique_ptr<Collective>* out) {
+  if (Status status = Validate(p); !status.ok()) return status;
+  if (Status status = Enter(); !status.ok()) return Leave(std::move(status));
+  return CudaCollective::Join(p, library_.get(), context_.get(), out);
 }
 
 Status CudaBackend::MatMul(const MatMulParams& p) {

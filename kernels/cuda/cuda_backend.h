@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/communicator.h"
 #include "kernels/cuda/cuda_context.h"
 
 namespace sinklora::kernels::cuda {
@@ -23,6 +24,7 @@ class CudaBackend final : public Backend {
  public:
   static Status Create(std::unique_ptr<Runtime> runtime,
                        std::unique_ptr<Gemm> gemm,
+                       std::unique_ptr<CommunicatorLibrary> library,
                        std::unique_ptr<Backend>* out);
 
   std::string_view name() const override { return name_; }  // "cuda:0"
@@ -67,22 +69,26 @@ class CudaBackend final : public Backend {
   Status CacheColumnSums(const CacheColumnSumsParams& p) override;
   Status CacheCompact(const CacheCompactParams& p) override;
 
+  Status MakeCollectiveId(CollectiveId* out) override;
+  Status JoinCollective(const JoinCollectiveParams& p,
+                        std::unique_ptr<Collective>* out) override;
+
  protected:
   void Free(void* data, int64_t size_bytes) override;
 
  private:
-  explicit CudaBackend(std::unique_ptr<CudaContext> context);
+  CudaBackend(std::unique_ptr<CudaContext> context,
+              std::unique_ptr<CommunicatorLibrary> library);
 
   template <typename Params>
   Status Queue(const Params& p, Status (*op)(const Params&, CudaContext&));
-  // Makes the device current; the error that was seen before, if any.
+  // As CudaContext's.
   Status Enter();
-  // Remembers an error of the device for all later calls.
   Status Leave(Status status);
 
+  const std::unique_ptr<CommunicatorLibrary> library_;
   const std::unique_ptr<CudaContext> context_;
   const std::string name_;
-  Status lost_;  // the first error of the device
   int64_t allocated_bytes_ = 0;
   int64_t peak_bytes_ = 0;
 };

@@ -13,6 +13,8 @@ CudaContext::CudaContext(std::unique_ptr<Runtime> runtime,
       staging_(runtime_.get()) {}
 
 CudaContext::~CudaContext() {
+  // Best effort, as all that follows.
+  static_cast<void>(runtime_->Enter());
   if (faults_ != nullptr) runtime_->Free(faults_);
   if (seen_faults_ == nullptr) return;
   static_cast<void>(runtime_->Synchronize());
@@ -33,6 +35,13 @@ Status CudaContext::Init() {
   }
   seen_faults_ = static_cast<DeviceFaults*>(faults);
   return ClearFaults();
+}
+
+Status CudaContext::Enter() { return lost_.ok() ? runtime_->Enter() : lost_; }
+
+Status CudaContext::Leave(Status status) {
+  if (status.code() == StatusCode::kInternal && lost_.ok()) lost_ = status;
+  return status;
 }
 
 Status CudaContext::ClearFaults() {

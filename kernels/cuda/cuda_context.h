@@ -1,6 +1,6 @@
-// What the CUDA kernels of one backend share: the device with its stream,
-// scratch memory, matrix products and the notes on bad values. One op at a
-// time.
+// What the CUDA kernels of one backend share: the device with its stream and
+// its first error, scratch memory, matrix products and the notes on bad values.
+// One op at a time.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_KERNELS_CUDA_CUDA_CONTEXT_H_
@@ -32,6 +32,11 @@ class CudaContext {
   Stream stream() const { return runtime_->stream(); }
   Runtime& runtime() { return *runtime_; }
   Gemm& gemm() { return *gemm_; }
+
+  // Makes the device current; the error of it that was seen before, if any.
+  Status Enter();
+  // Remembers an error of the device (kInternal) for all later calls.
+  Status Leave(Status status);
 
   // Forgets the scratch of the op before.
   void BeginOp() { scratch_.Reset(); }
@@ -68,6 +73,7 @@ class CudaContext {
   Staging staging_;
   DeviceFaults* faults_ = nullptr;
   DeviceFaults* seen_faults_ = nullptr;  // pinned copy
+  Status lost_;                          // the first error of the device
 };
 
 }  // namespace sinklora::kernels::cuda

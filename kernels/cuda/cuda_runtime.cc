@@ -65,6 +65,14 @@ Status CudaRuntime::Open(int index, std::unique_ptr<Runtime>* out) {
   return OkStatus();
 }
 
+Status CudaRuntime::CountDevices(int* out) {
+  const cudaError_t error = cudaGetDeviceCount(out);
+  if (error == cudaSuccess && *out > 0) return OkStatus();
+  return Status(StatusCode::kUnavailable,
+                "count_cuda_devices: " +
+                    (error == cudaSuccess ? "there is none" : Text(error)));
+}
+
 Status CudaRuntime::Init(int index) {
   cudaDeviceProp device{};
   if (Status status = CheckDevice(index, &device); !status.ok()) return status;

@@ -18,6 +18,8 @@ class CudaRuntime final : public Runtime {
  public:
   // kUnavailable with the reason where device `index` cannot be used.
   static Status Open(int index, std::unique_ptr<Runtime>* out);
+  // Devices that the driver shows, at least 1; kUnavailable with the reason.
+  static Status CountDevices(int* out);
   ~CudaRuntime() override;
 
   const DeviceProperties& properties() const override { return properties_; }

@@ -7,6 +7,7 @@
 #include "kernels/cuda/cublaslt_gemm.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_runtime.h"
+#include "kernels/cuda/nccl_library.h"
 
 #define SINKLORA_PLUGIN_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -19,13 +20,15 @@ Status Open(int index, std::unique_ptr<Backend>* out) {
   Status status = CudaRuntime::Open(index, &runtime);
   if (status.ok()) status = CublasLtGemm::Open(runtime.get(), &gemm);
   if (!status.ok()) return status;
-  return CudaBackend::Create(std::move(runtime), std::move(gemm), out);
+  return CudaBackend::Create(std::move(runtime), std::move(gemm), OpenNccl(),
+                             out);
 }
 
 }  // namespace
 
 SINKLORA_PLUGIN_EXPORT CudaPluginBuildFunction SinkLoraCudaBuild;
 SINKLORA_PLUGIN_EXPORT CudaPluginOpenFunction SinkLoraCudaOpen;
+SINKLORA_PLUGIN_EXPORT CudaPluginCountFunction SinkLoraCudaCount;
 
 const char* SinkLoraCudaBuild() { return kCudaPluginBuild; }
 
@@ -36,6 +39,15 @@ void SinkLoraCudaOpen(int index, std::unique_ptr<Backend>* out,
   } catch (const std::exception& e) {
     *status = Status(StatusCode::kInternal,
                      "cuda:" + std::to_string(index) + ": " + e.what());
+  }
+}
+
+void SinkLoraCudaCount(int* count, Status* status) {
+  try {
+    *status = CudaRuntime::CountDevices(count);
+  } catch (const std::exception& e) {
+    *status = Status(StatusCode::kInternal,
+                     std::string("count_cuda_devices: ") + e.what());
   }
 }
 

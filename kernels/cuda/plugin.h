@@ -23,6 +23,9 @@ inline constexpr char kCudaPluginOpenSymbol[] = "SinkLoraCudaOpen";
 // kUnavailable without driver, device `index` or cuBLASLt.
 using CudaPluginOpenFunction = void(int index, std::unique_ptr<Backend>* out,
                                     Status* status);
+inline constexpr char kCudaPluginCountSymbol[] = "SinkLoraCudaCount";
+// kUnavailable without driver or any device.
+using CudaPluginCountFunction = void(int* count, Status* status);
 
 }  // namespace sinklora::kernels::cuda
 

@@ -49,6 +49,7 @@ Status FindPlugin(std::string* file) {
 struct Plugin {
   Status status;
   CudaPluginOpenFunction* open = nullptr;
+  CudaPluginCountFunction* count = nullptr;
 };
 
 Plugin Load() {
@@ -66,12 +67,20 @@ Plugin Load() {
   const std::string_view built = build == nullptr ? "unknown" : build();
   plugin.open = reinterpret_cast<CudaPluginOpenFunction*>(
       dlsym(library, kCudaPluginOpenSymbol));
-  if (built != kCudaPluginBuild || plugin.open == nullptr) {
+  plugin.count = reinterpret_cast<CudaPluginCountFunction*>(
+      dlsym(library, kCudaPluginCountSymbol));
+  if (built != kCudaPluginBuild || plugin.open == nullptr ||
+      plugin.count == nullptr) {
     plugin.status =
         Status(StatusCode::kInternal,
                "open_backend: " + file + " is of build " + std::string(built) +
                    ", must be of build " + kCudaPluginBuild);
   }
+  return plugin;
+}
+
+const Plugin& ThePlugin() {
+  static const Plugin plugin = Load();
   return plugin;
 }
 
@@ -96,10 +105,18 @@ Status ParseCudaName(std::string_view device, int* index) {
 }
 
 Status OpenCuda(int index, std::unique_ptr<Backend>* out) {
-  static const Plugin plugin = Load();
+  const Plugin& plugin = ThePlugin();
   if (!plugin.status.ok()) return plugin.status;
   Status status;
   plugin.open(index, out, &status);
+  return status;
+}
+
+Status CountDevices(int* out) {
+  const Plugin& plugin = ThePlugin();
+  if (!plugin.status.ok()) return plugin.status;
+  Status status;
+  plugin.count(out, &status);
   return status;
 }
 

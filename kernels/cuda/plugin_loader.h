@@ -23,6 +23,9 @@ Status ParseCudaName(std::string_view device, int* index);
 // driver, device or cuBLASLt; kInternal for a plugin of another build.
 Status OpenCuda(int index, std::unique_ptr<Backend>* out);
 
+// As kernels::CountCudaDevices.
+Status CountDevices(int* out);
+
 }  // namespace sinklora::kernels::cuda
 
 #endif  // SINKLORA_KERNELS_CUDA_PLUGIN_LOADER_H_

@@ -45,4 +45,19 @@ Status HostBackend::Zero(void* device, int64_t size_bytes) {
   return status;
 }
 
+Status HostBackend::MakeCollectiveId(CollectiveId*) {
+  return NoCollectives("make_collective_id");
+}
+
+Status HostBackend::JoinCollective(const JoinCollectiveParams&,
+                                   std::unique_ptr<Collective>*) {
+  return NoCollectives("join_collective");
+}
+
+Status HostBackend::NoCollectives(const char* call) const {
+  return Status(StatusCode::kUnimplemented,
+                std::string(call) + ": backend is " + std::string(name()) +
+                    ", must be cuda:N: only GPUs work together");
+}
+
 }  // namespace sinklora::kernels

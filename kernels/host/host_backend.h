@@ -1,5 +1,6 @@
-// The memory half of Backend for implementations whose device memory is host
-// memory. Counters cover what Allocate handed out, not an op's own scratch.
+// What backends share whose device memory is host memory: that memory, and that
+// they have no collectives. Counters cover what Allocate handed out, not an
+// op's own scratch.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_KERNELS_HOST_HOST_BACKEND_H_
@@ -29,6 +30,9 @@ class HostBackend : public Backend {
   }
   int64_t peak_bytes() const override { return allocator_.peak_bytes(); }
   void ResetPeak() override { allocator_.ResetPeak(); }
+  Status MakeCollectiveId(CollectiveId* out) override;
+  Status JoinCollective(const JoinCollectiveParams& p,
+                        std::unique_ptr<Collective>* out) override;
 
  protected:
   void Free(void* data, int64_t size_bytes) override {
@@ -36,6 +40,8 @@ class HostBackend : public Backend {
   }
 
  private:
+  Status NoCollectives(const char* call) const;
+
   HostAllocator allocator_;
 };
 

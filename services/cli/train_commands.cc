@@ -85,6 +85,7 @@ void PrintJob(Session* session, const v1::TrainingJob& job) {
                     FormatCount(spec.context_tokens()), plan.rope_factor())},
        {"attention", AttentionText(job)},
        {"trainable", FormatCount(plan.trainable_parameters())},
+       {"devices", plan.devices() == 0 ? "-" : std::to_string(plan.devices())},
        {"backend", plan.backend().empty() ? "-" : plan.backend()},
        {"progress", StepLine(job.metrics(), spec.steps())},
        {"checkpoint", fmt::format("step {}", job.checkpoint_step())},

@@ -67,6 +67,11 @@ void AddFlags(CLI::App* app, Flags* flags) {
                   "auto (a GPU where there is one, else the cpu), cpu, cuda:N "
                   "or reference")
       ->capture_default_str();
+  app->add_option("--worker-device", options->worker_device,
+                  "Device of training, where it is not --device: one of its "
+                  "names, or several GPUs that share the micro-steps of each "
+                  "job, as cuda:0,cuda:1 or cuda:all")
+      ->capture_default_str();
   app->add_option("--weight-type", flags->weight_type,
                   "Storage of the weight matrices that are served")
       ->check(CLI::IsMember({"float32", "bfloat16", "int8", "int4"}))

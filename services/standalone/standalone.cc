@@ -15,6 +15,7 @@
 #include "common/base/status.h"
 #include "common/metrics/build_info.h"
 #include "common/metrics/metrics.h"
+#include "common/model/device.h"
 #include "common/rpc/address.h"
 #include "common/rpc/server.h"
 #include "services/curator/curator.h"
@@ -106,6 +107,17 @@ absl::Status StandaloneImpl::CheckOptions() const {
     return absl::InvalidArgumentError(
         fmt::format("--threads {}: must be >= 0", options_.threads));
   }
+  if (IsDeviceList(options_.device)) {
+    return absl::InvalidArgumentError(
+        fmt::format("--device {}: must be one device; name several GPUs for "
+                    "training with --worker-device",
+                    options_.device));
+  }
+  if (IsDeviceList(options_.worker_device) && options_.workers > 1) {
+    return absl::InvalidArgumentError(fmt::format(
+        "--workers {}: must be in [0, 1] with several GPUs, --worker-device {}",
+        options_.workers, options_.worker_device));
+  }
   if (!(options_.lease_ttl_seconds > 0)) {
     return absl::InvalidArgumentError(fmt::format(
         "--lease-ttl-seconds {}: must be > 0", options_.lease_ttl_seconds));
@@ -162,7 +174,8 @@ absl::Status StandaloneImpl::MakeWorkers() {
     options.trainer_address = self;
     options.curator_address = self;
     options.cache_dir = JoinPath(Path("worker"), std::to_string(i));
-    options.device = options_.device;
+    options.device = options_.worker_device.empty() ? options_.device
+                                                    : options_.worker_device;
     options.threads = options_.threads;
     options.cpu_isa = options_.cpu_isa;
     options.metrics = metrics_.get();

@@ -38,6 +38,10 @@ struct StandaloneOptions {
   int workers = 1;
   // "auto", "cpu", ...: as kernels::OpenBackend.
   std::string device = "auto";
+  // Of the workers, as ParseDevices of common/model/device.h; empty: `device`.
+  // Several GPUs take one worker: two groups on the same GPUs could wait for
+  // each other.
+  std::string worker_device = {};
   // As kernels::BackendOptions; the process's.
   std::string cpu_isa = "auto";
   // Storage of the weight matrices that are served.

@@ -7,6 +7,8 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -169,13 +171,29 @@ class Run {
     SL_ASSIGN_OR_RETURN(const auto files, ModelFiles::Open(base_dir_));
     SL_ASSIGN_OR_RETURN(const TrainingOptions training,
                         ToTrainingOptions(spec_));
-    SL_ASSIGN_OR_RETURN(
-        run_, TrainingRun::Create(options_.backend, *files, training));
-    return ReportPlan(files->config(), training);
+    const auto backends = BackendsFor(training);
+    SL_ASSIGN_OR_RETURN(run_, TrainingRun::Create(backends, *files, training));
+    return ReportPlan(files->config(), training, backends);
+  }
+
+  // A device without a micro-step would only wait.
+  std::span<kernels::Backend* const> BackendsFor(
+      const TrainingOptions& training) const {
+    const std::span<kernels::Backend* const> all = options_.backends;
+    const size_t used =
+        std::min(all.size(), static_cast<size_t>(training.accumulation_steps));
+    if (used < all.size()) {
+      LogWarning(
+          "job {}: accumulation_steps is {}, so {} of {} devices stay idle",
+          job_.name(), training.accumulation_steps, all.size() - used,
+          all.size());
+    }
+    return all.first(used);
   }
 
   absl::Status ReportPlan(const LlamaConfig& config,
-                          const TrainingOptions& training) {
+                          const TrainingOptions& training,
+                          std::span<kernels::Backend* const> backends) {
     size_t longest = 0;
     for (const TrainingExample& example : train_) {
       longest = std::max(longest, example.token_ids.size());
@@ -184,7 +202,11 @@ class Run {
         TrainingPlan plan,
         PlanTraining(config, training, static_cast<int64_t>(longest)));
     plan.trainable_parameters = run_->trainable_parameters();
-    keeper_->ReportPlan(ToResolvedPlan(plan, options_.backend->description()));
+    std::vector<std::string> descriptions;
+    for (const kernels::Backend* backend : backends) {
+      descriptions.push_back(backend->description());
+    }
+    keeper_->ReportPlan(ToResolvedPlan(plan, descriptions));
     return absl::OkStatus();
   }
 

@@ -12,6 +12,7 @@
 #define SINKLORA_SERVICES_WORKER_JOB_RUNNER_H_
 
 #include <string>
+#include <vector>
 
 #include "common/base/clock.h"
 #include "kernels/backend.h"
@@ -25,7 +26,9 @@ namespace sinklora::worker {
 struct JobRunnerOptions {
   Remote* remote = nullptr;
   ModelCache* models = nullptr;
-  kernels::Backend* backend = nullptr;
+  // >= 1. A job takes the first ones, at most as many as it has micro-steps in
+  // an optimizer step.
+  std::vector<kernels::Backend*> backends;
   WorkerMetrics* metrics = nullptr;
   Clock* clock = nullptr;
 };

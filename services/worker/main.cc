@@ -19,7 +19,9 @@ ABSL_FLAG(std::string, curator, "",
 ABSL_FLAG(std::string, cache_dir, "",
           "directory for base models and temporary files, of this worker "
           "alone; required");
-ABSL_FLAG(std::string, device, "auto", "auto, cpu, cuda:N or reference");
+ABSL_FLAG(std::string, device, "auto",
+          "auto, cpu, cuda:N or reference; several GPUs, which share the "
+          "micro-steps of each job, as cuda:0,cuda:1 or cuda:all");
 ABSL_FLAG(int, threads, 0, "threads of the CPU backend; 0 takes all cores");
 ABSL_FLAG(
     std::string, cpu_isa, "auto",

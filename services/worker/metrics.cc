@@ -24,6 +24,9 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry* registry, int index)
       leases_lost_(registry->GetCounter(
           "sinklora_worker_leases_lost_total",
           "Jobs dropped because their lease was lost.", labels_)),
+      devices_(registry->GetGauge(
+          "sinklora_worker_devices",
+          "Devices that share the micro-steps of a job.", labels_)),
       tokens_per_second_(
           registry->GetGauge("sinklora_worker_tokens_per_second",
                              "Tokens per second of the last step.", labels_)),
@@ -51,6 +54,10 @@ Counter* WorkerMetrics::Jobs(const std::string& outcome) {
   Labels labels = labels_;
   labels["outcome"] = outcome;
   return registry_->GetCounter(kJobs, kJobsHelp, labels);
+}
+
+void WorkerMetrics::SetDevices(size_t count) {
+  devices_->Set(static_cast<double>(count));
 }
 
 void WorkerMetrics::StepDone(const trainer::v1::TrainingMetrics& metrics,

@@ -17,6 +17,7 @@ class WorkerMetrics {
   // All families exist from the start, so that a scrape shows zeros.
   WorkerMetrics(MetricsRegistry* registry, int index);
 
+  void SetDevices(size_t count);
   // `tokens`: of this step alone.
   void StepDone(const trainer::v1::TrainingMetrics& metrics, int64_t tokens);
   void CheckpointDone(double seconds);
@@ -32,6 +33,7 @@ class WorkerMetrics {
   Histogram* const checkpoint_seconds_;
   Counter* const tokens_;
   Counter* const leases_lost_;
+  Gauge* const devices_;
   Gauge* const tokens_per_second_;
   Gauge* const loss_;
   Gauge* const validation_loss_;

@@ -94,8 +94,8 @@ absl::StatusOr<TrainingOptions> ToTrainingOptions(
   return options;
 }
 
-trainer::v1::ResolvedPlan ToResolvedPlan(const TrainingPlan& plan,
-                                         const std::string& backend) {
+trainer::v1::ResolvedPlan ToResolvedPlan(
+    const TrainingPlan& plan, const std::vector<std::string>& backends) {
   trainer::v1::ResolvedPlan resolved;
   resolved.set_rope_factor(plan.rope_factor);
   resolved.set_group_size_tokens(plan.group_size_tokens);
@@ -103,7 +103,8 @@ trainer::v1::ResolvedPlan ToResolvedPlan(const TrainingPlan& plan,
   resolved.set_sink_tokens(plan.sink_tokens);
   resolved.set_trainable_parameters(plan.trainable_parameters);
   resolved.set_predicted_peak_bytes(plan.peak_bytes);
-  resolved.set_backend(backend);
+  resolved.set_backend(fmt::format("{}", fmt::join(backends, "; ")));
+  resolved.set_devices(static_cast<int32_t>(backends.size()));
   return resolved;
 }
 

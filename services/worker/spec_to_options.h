@@ -5,6 +5,9 @@
 #ifndef SINKLORA_SERVICES_WORKER_SPEC_TO_OPTIONS_H_
 #define SINKLORA_SERVICES_WORKER_SPEC_TO_OPTIONS_H_
 
+#include <string>
+#include <vector>
+
 #include "absl/status/statusor.h"
 #include "common/model/options.h"
 #include "common/model/training_run.h"
@@ -18,8 +21,9 @@ namespace sinklora::worker {
 absl::StatusOr<TrainingOptions> ToTrainingOptions(
     const trainer::v1::TrainingSpec& spec);
 
-trainer::v1::ResolvedPlan ToResolvedPlan(const TrainingPlan& plan,
-                                         const std::string& backend);
+// `backends`: descriptions of the devices that train the job, >= 1.
+trainer::v1::ResolvedPlan ToResolvedPlan(
+    const TrainingPlan& plan, const std::vector<std::string>& backends);
 
 // kInvalidArgument (reason INVALID_EXAMPLE) when its lists do not fit together.
 absl::StatusOr<TrainingExample> ToTrainingExample(

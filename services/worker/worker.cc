@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "common/base/hash.h"
 #include "common/base/log.h"
@@ -32,6 +34,15 @@ constexpr double kMaxRetrySeconds = 60;
 constexpr uint64_t kJitterStream = 0x6a697474;
 constexpr size_t kMaxWorkerIdBytes = 128;
 
+std::string DeviceNames(
+    const std::vector<std::unique_ptr<kernels::Backend>>& backends) {
+  std::string out;
+  for (const auto& backend : backends) {
+    out += (out.empty() ? "" : ", ") + std::string(backend->name());
+  }
+  return out;
+}
+
 class WorkerImpl final : public Worker {
  public:
   explicit WorkerImpl(const WorkerOptions& options)
@@ -47,11 +58,14 @@ class WorkerImpl final : public Worker {
   absl::Status Init() {
     SL_ASSIGN_OR_RETURN(models_,
                         ModelCache::Create(options_.cache_dir, remote_.get()));
-    SL_ASSIGN_OR_RETURN(backend_, OpenDevice("worker", options_.device,
-                                             {.num_threads = options_.threads,
-                                              .cpu_isa = options_.cpu_isa},
-                                             options_.metrics));
-    LogInfo("worker {} on {}", options_.worker_id, backend_->name());
+    SL_ASSIGN_OR_RETURN(backends_, OpenDevices("worker", options_.device,
+                                               {.num_threads = options_.threads,
+                                                .cpu_isa = options_.cpu_isa},
+                                               options_.metrics));
+    metrics_.SetDevices(backends_.size());
+    LogInfo("worker {} on {} device{}: {}", options_.worker_id,
+            backends_.size(), backends_.size() == 1 ? "" : "s",
+            DeviceNames(backends_));
     return absl::OkStatus();
   }
 
@@ -117,7 +131,9 @@ class WorkerImpl final : public Worker {
     JobRunnerOptions runner;
     runner.remote = remote_.get();
     runner.models = models_.get();
-    runner.backend = backend_.get();
+    for (const auto& backend : backends_) {
+      runner.backends.push_back(backend.get());
+    }
     runner.metrics = &metrics_;
     runner.clock = options_.clock;
     const std::string outcome = RunJob(runner, leased.job(), &keeper);
@@ -155,7 +171,7 @@ class WorkerImpl final : public Worker {
   WorkerMetrics metrics_;
   const std::unique_ptr<Remote> remote_;
   std::unique_ptr<ModelCache> models_;
-  std::unique_ptr<kernels::Backend> backend_;
+  std::vector<std::unique_ptr<kernels::Backend>> backends_;
   const CounterRng jitter_;
   uint64_t waits_ = 0;  // of the worker's thread
 

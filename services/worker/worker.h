@@ -1,5 +1,5 @@
-// A worker: asks the trainer for jobs and runs them, one at a time, on one
-// backend.
+// A worker: asks the trainer for jobs and runs them, one at a time, on its
+// device or, data-parallel, on all of its devices.
 //
 // Thread-safe. Borrows metrics and clock.
 //
@@ -25,7 +25,7 @@ struct WorkerOptions {
   std::function<std::string()> trainer_address;
   std::function<std::string()> curator_address;
   std::string cache_dir;         // of this worker alone
-  std::string device = "auto";   // as kernels::OpenBackend
+  std::string device = "auto";   // as ParseDevices of common/model/device.h
   int threads = 0;               // 0: the cores this process may run on
   std::string cpu_isa = "auto";  // as kernels::BackendOptions; the process's
   MetricsRegistry* metrics = nullptr;
@@ -34,7 +34,7 @@ struct WorkerOptions {
 
 class Worker {
  public:
-  // Opens the backend and the cache directory (made when absent).
+  // Opens the devices and the cache directory (made when absent).
   static absl::StatusOr<std::unique_ptr<Worker>> Create(
       const WorkerOptions& options);
   virtual ~Worker() = default;  // stops

@@ -6,7 +6,9 @@
 
 #include "kernels/reference/reference_backend.h"
 #include "tests/gpu/checker.h"
+#include "tests/gpu/collective_check.h"
 #include "tests/kernels/cuda/host_view_backend.h"
+#include "tests/testing/cuda_emulation/emulated_communicator.h"
 #include "tests/testing/cuda_emulation/emulated_runtime.h"
 
 namespace sinklora::gpu_check {
@@ -21,6 +23,20 @@ TEST(GpuCheckTest, PassesOnTheEmulatedGpu) {
   Checker checker(gpu.get(), &reference);
   CheckAllOps(&checker, /*quick=*/true);
   EXPECT_TRUE(checker.Summarise()) << checker.ToJson();
+}
+
+TEST(GpuCheckTest, SumsOverEmulatedGpus) {
+  std::unique_ptr<kernels::Backend> devices[3];
+  std::vector<kernels::Backend*> gpus;
+  for (int i = 0; i < 3; ++i) {
+    const kernels::Status status =
+        emulation::OpenEmulated(&devices[i], nullptr, i);
+    ASSERT_TRUE(status.ok()) << status.message();
+    gpus.push_back(devices[i].get());
+  }
+  EXPECT_EQ(CheckCollectives(gpus, 1009), "");
+  emulation::FailExchange(2, 1);
+  EXPECT_NE(CheckCollectives(gpus, 1009), "");
 }
 
 // A comparison that cannot fail would be none.

@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/cuda/cublaslt_gemm.h"
 #include "kernels/cuda/cuda_backend.h"
@@ -19,9 +20,11 @@
 #include "kernels/reference/reference_backend.h"
 #include "tests/gpu/benchmarks.h"
 #include "tests/gpu/checker.h"
+#include "tests/gpu/collective_check.h"
 #include "tests/kernels/cuda/host_view_backend.h"
 
 extern "C" sinklora::kernels::cuda::CudaPluginOpenFunction SinkLoraCudaOpen;
+extern "C" sinklora::kernels::cuda::CudaPluginCountFunction SinkLoraCudaCount;
 
 namespace sinklora::gpu_check {
 namespace {
@@ -68,6 +71,29 @@ Status Benchmarks(double seconds, std::vector<Measurement>* out) {
   return status.ok() ? RunBenchmarks(&context, seconds, out) : status;
 }
 
+// A group of all GPUs, where there are several.
+void CheckGroup(Checker* checker, bool quick) {
+  int count = 0;
+  Status status;
+  SinkLoraCudaCount(&count, &status);
+  std::vector<std::unique_ptr<kernels::Backend>> opened(
+      static_cast<size_t>(count));
+  std::vector<kernels::Backend*> gpus;
+  for (int i = 0; i < count && status.ok(); ++i) {
+    SinkLoraCudaOpen(i, &opened[static_cast<size_t>(i)], &status);
+    gpus.push_back(opened[static_cast<size_t>(i)].get());
+  }
+  const std::string shape = std::to_string(count) + " GPUs";
+  if (!status.ok()) {
+    checker->Property("collective", shape, status.message());
+  } else if (count < 2) {
+    std::printf("collective: not checked, needs 2 GPUs\n");
+  } else {
+    checker->Property("collective", shape,
+                      CheckCollectives(gpus, quick ? 10007 : 10000019));
+  }
+}
+
 int Fail(const Status& status, int code) {
   std::fprintf(stderr, "%s\n", status.message().c_str());
   return code;
@@ -94,6 +120,7 @@ int Run(const Flags& flags) {
     const auto gpu = kernels::MakeHostViews(std::move(device));
     Checker checker(gpu.get(), &reference);
     CheckAllOps(&checker, flags.quick);
+    CheckGroup(&checker, flags.quick);
     passed = checker.Summarise();
     checks = checker.ToJson();
   }

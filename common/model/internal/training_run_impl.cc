@@ -5,9 +5,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
+#include <vector>
 
 #include "common/base/status.h"
+#include "common/model/internal/data_parallel_run.h"
 
 namespace sinklora {
 
@@ -15,6 +18,13 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
     kernels::Backend* backend, const ModelFiles& base,
     const TrainingOptions& options) {
   return internal::TrainingRunImpl::Create(backend, base, options);
+}
+
+absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
+    std::span<kernels::Backend* const> backends, const ModelFiles& base,
+    const TrainingOptions& options) {
+  if (backends.size() == 1) return Create(backends[0], base, options);
+  return internal::DataParallelRun::Create(backends, base, options);
 }
 
 namespace internal {
@@ -107,7 +117,6 @@ void TrainingRunImpl::Bind() {
 
 absl::StatusOr<double> TrainingRunImpl::MicroStep(
     HostBatch batch, float loss_scale, const Cancellation* cancellation) {
-  SL_RETURN_IF_ERROR(trainables_.ExpectTokens(batch.ids));
   const PassKind kind =
       options_.keep_activations ? PassKind::kKeep : PassKind::kRecompute;
   SL_ASSIGN_OR_RETURN(
@@ -127,23 +136,34 @@ absl::StatusOr<double> TrainingRunImpl::MicroStep(
   return nll_sum;
 }
 
-absl::StatusOr<double> TrainingRunImpl::ComputeGradients(
-    std::span<const TrainingExample> examples,
-    const Cancellation* cancellation) {
-  const auto micro = static_cast<size_t>(options_.micro_batch_examples);
-  const size_t wanted = micro * options_.accumulation_steps;
+absl::Status TrainingRunImpl::CheckStep(
+    std::span<const TrainingExample> examples) const {
+  const auto wanted = static_cast<size_t>(options_.micro_batch_examples) *
+                      options_.accumulation_steps;
   if (examples.size() != wanted) {
     return absl::InvalidArgumentError(
         fmt::format("examples of a step are {}, must be {} "
                     "(micro_batch_examples x accumulation_steps)",
                     examples.size(), wanted));
   }
-  SL_RETURN_IF_ERROR(CheckAll(examples, config_, options_.context_tokens));
+  return CheckAll(examples, config_, options_.context_tokens);
+}
+
+absl::StatusOr<double> TrainingRunImpl::AccumulateGradients(
+    std::span<const TrainingExample> examples, Share share,
+    const Cancellation* cancellation, const std::atomic<bool>* stop) {
+  const auto micro = static_cast<size_t>(options_.micro_batch_examples);
   const double supervised = static_cast<double>(TotalSupervised(examples));
   SL_RETURN_IF_ERROR(trainables_.ZeroGradients());
+  // Those of the other shares, too: their gradients are added to these.
+  for (const TrainingExample& example : examples) {
+    SL_RETURN_IF_ERROR(trainables_.ExpectTokens(example.token_ids));
+  }
   double nll_sum = 0;
-  for (size_t begin = 0; begin < examples.size(); begin += micro) {
-    if (cancellation != nullptr && cancellation->cancelled()) {
+  for (size_t begin = share.rank * micro; begin < examples.size();
+       begin += share.size * micro) {
+    if ((cancellation != nullptr && cancellation->cancelled()) ||
+        (stop != nullptr && *stop)) {
       return absl::CancelledError("cancelled between micro-steps");
     }
     HostBatch batch = BuildBatch(examples.subspan(begin, micro),
@@ -154,61 +174,106 @@ absl::StatusOr<double> TrainingRunImpl::ComputeGradients(
                   cancellation));
     nll_sum += nll;
   }
-  return nll_sum / supervised;
+  return nll_sum;
 }
 
-absl::StatusOr<StepMetrics> TrainingRunImpl::Step(
+absl::StatusOr<double> TrainingRunImpl::ComputeGradients(
     std::span<const TrainingExample> examples,
     const Cancellation* cancellation) {
+  SL_RETURN_IF_ERROR(CheckStep(examples));
+  SL_ASSIGN_OR_RETURN(
+      const double nll_sum,
+      AccumulateGradients(examples, Share(), cancellation, nullptr));
+  return nll_sum / static_cast<double>(TotalSupervised(examples));
+}
+
+absl::StatusOr<double> TrainingRunImpl::GradientNorm() {
+  SL_ASSIGN_OR_RETURN(const double norm, trainables_.GradientNorm());
+  if (std::isfinite(norm)) return norm;
+  return NonFinite("NON_FINITE_GRADIENT", "gradient norm", norm, step_ + 1);
+}
+
+absl::StatusOr<StepMetrics> TrainingRunImpl::ApplyGradients(
+    std::span<const TrainingExample> examples, double nll_sum,
+    double gradient_norm) {
   StepMetrics out;
-  SL_ASSIGN_OR_RETURN(out.loss, ComputeGradients(examples, cancellation));
-  SL_ASSIGN_OR_RETURN(out.gradient_norm, trainables_.GradientNorm());
-  if (!std::isfinite(out.gradient_norm)) {
-    return NonFinite("NON_FINITE_GRADIENT", "gradient norm", out.gradient_norm,
-                     step_ + 1);
-  }
+  out.gradient_norm = gradient_norm;
   const double clip = options_.optimizer.clip_norm;
   const double grad_scale =
-      clip > 0 ? std::min(1.0, clip / (out.gradient_norm + 1e-6)) : 1.0;
+      clip > 0 ? std::min(1.0, clip / (gradient_norm + 1e-6)) : 1.0;
   out.learning_rate = LearningRate(options_.optimizer, step_, options_.steps);
   SL_RETURN_IF_ERROR(trainables_.Update(options_.optimizer, step_ + 1,
                                         out.learning_rate, grad_scale));
   out.step = ++step_;
   out.supervised_tokens = TotalSupervised(examples);
+  out.loss = nll_sum / static_cast<double>(out.supervised_tokens);
   for (const TrainingExample& e : examples) {
     out.tokens += static_cast<int64_t>(e.token_ids.size());
   }
   return out;
 }
 
-absl::StatusOr<double> TrainingRunImpl::ValidationLoss(
+absl::StatusOr<StepMetrics> TrainingRunImpl::Step(
     std::span<const TrainingExample> examples,
     const Cancellation* cancellation) {
+  SL_RETURN_IF_ERROR(CheckStep(examples));
+  SL_ASSIGN_OR_RETURN(
+      const double nll_sum,
+      AccumulateGradients(examples, Share(), cancellation, nullptr));
+  SL_ASSIGN_OR_RETURN(const double norm, GradientNorm());
+  return ApplyGradients(examples, nll_sum, norm);
+}
+
+absl::Status TrainingRunImpl::CheckValidation(
+    std::span<const TrainingExample> examples) const {
   if (examples.empty()) {
     return absl::InvalidArgumentError(
         "validation has 0 examples, must be >= 1");
   }
-  SL_RETURN_IF_ERROR(CheckAll(examples, config_, options_.context_tokens));
+  return CheckAll(examples, config_, options_.context_tokens);
+}
+
+absl::StatusOr<double> TrainingRunImpl::ValidationNll(
+    const TrainingExample& example, const Cancellation* cancellation) {
   AttentionOptions full;
   full.pattern = PatternKind::kFull;
-  double nll_sum = 0;
-  for (size_t i = 0; i < examples.size(); ++i) {
-    HostBatch batch =
-        BuildBatch(examples.subspan(i, 1), full, config_.num_heads);
-    SL_ASSIGN_OR_RETURN(
-        const auto rope,
-        rope_.ForDocuments(batch.document_tokens(), &batch.positions));
-    const Graph graph{backend_, &config_, rope.get(), options_.matrix_dtype};
-    SL_ASSIGN_OR_RETURN(const PassActivations a,
-                        PreparePass(graph, PassKind::kForward, batch,
-                                    weights_.max_lora_rank, &arena_));
-    SL_RETURN_IF_ERROR(ForwardPass(graph, weights_, batch, a, cancellation));
-    SL_ASSIGN_OR_RETURN(const double nll, LossPass(graph, weights_, a, 0.0f));
-    nll_sum += nll;
-  }
+  HostBatch batch = BuildBatch({&example, 1}, full, config_.num_heads);
+  SL_ASSIGN_OR_RETURN(
+      const auto rope,
+      rope_.ForDocuments(batch.document_tokens(), &batch.positions));
+  const Graph graph{backend_, &config_, rope.get(), options_.matrix_dtype};
+  SL_ASSIGN_OR_RETURN(const PassActivations a,
+                      PreparePass(graph, PassKind::kForward, batch,
+                                  weights_.max_lora_rank, &arena_));
+  SL_RETURN_IF_ERROR(ForwardPass(graph, weights_, batch, a, cancellation));
+  return LossPass(graph, weights_, a, 0.0f);
+}
+
+absl::StatusOr<double> TrainingRunImpl::MeanValidationLoss(
+    std::span<const TrainingExample> examples,
+    std::span<const double> nll) const {
+  const double nll_sum = std::accumulate(nll.begin(), nll.end(), 0.0);
   const double loss = nll_sum / static_cast<double>(TotalSupervised(examples));
   if (std::isfinite(loss)) return loss;
   return NonFinite("NON_FINITE_LOSS", "validation loss", loss, step_);
+}
+
+absl::StatusOr<double> TrainingRunImpl::ValidationLoss(
+    std::span<const TrainingExample> examples,
+    const Cancellation* cancellation) {
+  SL_RETURN_IF_ERROR(CheckValidation(examples));
+  std::vector<double> nll;
+  for (const TrainingExample& example : examples) {
+    SL_ASSIGN_OR_RETURN(const double of_example,
+                        ValidationNll(example, cancellation));
+    nll.push_back(of_example);
+  }
+  return MeanValidationLoss(examples, nll);
+}
+
+absl::Status TrainingRunImpl::StateReplaced(int64_t step) {
+  step_ = step;
+  return trainables_.StateChanged();
 }
 
 }  // namespace internal

@@ -5,6 +5,7 @@
 #ifndef SINKLORA_COMMON_MODEL_INTERNAL_TRAINING_RUN_IMPL_H_
 #define SINKLORA_COMMON_MODEL_INTERNAL_TRAINING_RUN_IMPL_H_
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -21,6 +22,13 @@
 #include "common/model/training_run.h"
 
 namespace sinklora::internal {
+
+// One of `size` runs that divide the micro-steps of a step, or the examples of
+// a validation: takes those with index rank, rank + size, ...
+struct Share {
+  int rank = 0;
+  int size = 1;
+};
 
 class TrainingRunImpl : public TrainingRun {
  public:
@@ -48,6 +56,32 @@ class TrainingRunImpl : public TrainingRun {
       std::span<const TrainingExample> examples,
       const Cancellation* cancellation);
   const TrainableSet& trainables() const { return trainables_; }
+
+  // --- the parts of Step() and ValidationLoss(), for runs that share them
+  absl::Status CheckStep(std::span<const TrainingExample> examples) const;
+  absl::Status CheckValidation(std::span<const TrainingExample> examples) const;
+  // Gradients <- those of the mean loss over all `examples`, as far as they
+  // come from this share. The share's sum of losses, in nats. `stop`, when
+  // given, cancels between micro-steps like `cancellation`. REQUIRES:
+  // CheckStep(examples).
+  absl::StatusOr<double> AccumulateGradients(
+      std::span<const TrainingExample> examples, Share share,
+      const Cancellation* cancellation, const std::atomic<bool>* stop);
+  // kInternal, reason NON_FINITE_GRADIENT, unless it is finite.
+  absl::StatusOr<double> GradientNorm();
+  // The update, and what Step() returns. `nll_sum`: over all shares.
+  absl::StatusOr<StepMetrics> ApplyGradients(
+      std::span<const TrainingExample> examples, double nll_sum,
+      double gradient_norm);
+  // Sum of the losses of one example with full attention, in nats.
+  absl::StatusOr<double> ValidationNll(const TrainingExample& example,
+                                       const Cancellation* cancellation);
+  // What ValidationLoss() returns. `nll`: of each example, in order.
+  absl::StatusOr<double> MeanValidationLoss(
+      std::span<const TrainingExample> examples,
+      std::span<const double> nll) const;
+  // Others have written masters and moments: those after `step` steps.
+  absl::Status StateReplaced(int64_t step);
 
  private:
   TrainingRunImpl(kernels::Backend* backend, const LlamaConfig& config,

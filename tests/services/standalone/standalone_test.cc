@@ -99,6 +99,7 @@ const std::map<std::string, MetricFamily>& Families() {
       {"sinklora_worker_checkpoint_duration_seconds",
        {"histogram", {"worker"}}},
       {"sinklora_worker_tokens_total", {"counter", {"worker"}}},
+      {"sinklora_worker_devices", {"gauge", {"worker"}}},
       {"sinklora_worker_tokens_per_second", {"gauge", {"worker"}}},
       {"sinklora_worker_loss", {"gauge", {"worker"}}},
       {"sinklora_worker_validation_loss", {"gauge", {"worker"}}},
@@ -270,6 +271,23 @@ TEST_F(StandaloneTest, RefusesWrongOptions) {
   options = Options();
   options.device = "abacus";
   EXPECT_FALSE(Standalone::Create(options).ok());
+  options = Options();
+  options.device = "cuda:0,cuda:1";
+  EXPECT_THAT(Standalone::Create(options),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("--device cuda:0,cuda:1"),
+                             HasSubstr("--worker-device"))));
+  options = Options();
+  options.worker_device = "cuda:all";
+  options.workers = 2;
+  EXPECT_THAT(Standalone::Create(options),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("--workers 2: must be in [0, 1]")));
+  options = Options();
+  options.worker_device = "cuda:0,cpu";
+  EXPECT_THAT(Standalone::Create(options),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("\"cpu\" cannot be in a list")));
   options = Options();
   options.cpu_isa = "avx10";
   EXPECT_THAT(Standalone::Create(options),

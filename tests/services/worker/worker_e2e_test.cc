@@ -57,6 +57,7 @@ TEST_F(WorkerE2eTest, JobRunsToARegisteredAdapter) {
   EXPECT_EQ(done.plan().sink_tokens(), 4);
   EXPECT_GT(done.plan().trainable_parameters(), 0);
   EXPECT_THAT(done.plan().backend(), HasSubstr(kDevice));
+  EXPECT_EQ(done.plan().devices(), 1);
   ASSERT_OK_AND_ASSIGN(const auto adapter, Adapter("tuned"));
   EXPECT_EQ(adapter.context_tokens(), 128);
   EXPECT_EQ(adapter.rope_factor(), 2);

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "common/base/status.h"
 #include "services/worker/job_runner.h"
@@ -104,6 +105,7 @@ class WorkerE2eTest : public ClusterTest {
     kernels::BackendOptions options;
     options.num_threads = 1;
     ASSERT_OK(ToAbsl(kernels::OpenBackend(kDevice, options, &backend_)));
+    devices_ = {backend_.get()};
     counters_ =
         std::make_unique<worker::WorkerMetrics>(worker_metrics_.get(), 0);
   }
@@ -119,7 +121,7 @@ class WorkerE2eTest : public ClusterTest {
     worker::JobRunnerOptions options;
     options.remote = hooked_.get();
     options.models = models_.get();
-    options.backend = backend_.get();
+    options.backends = devices_;
     options.metrics = counters_.get();
     options.clock = &worker_clock_;
     const std::string outcome = worker::RunJob(options, leased->job(), &keeper);
@@ -160,6 +162,7 @@ class WorkerE2eTest : public ClusterTest {
   std::unique_ptr<HookedRemote> hooked_;
   std::unique_ptr<worker::ModelCache> models_;
   std::unique_ptr<kernels::Backend> backend_;
+  std::vector<kernels::Backend*> devices_;  // that RunNextJob() trains on
   std::unique_ptr<worker::WorkerMetrics> counters_;
   worker::LeaseKeeper* keeper_ = nullptr;
 };

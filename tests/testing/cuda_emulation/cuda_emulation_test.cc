@@ -226,6 +226,25 @@ TEST_F(CudaEmulationDeathTest, TheHostCannotTouchDeviceMemory) {
   EXPECT_DEATH(*static_cast<volatile int*>(x.data()) = 1, "");
 }
 
+SINKLORA_GLOBAL void StoreOneKernel(int* out) { out[threadIdx.x] = 1; }
+
+TEST_F(CudaEmulationDeathTest, DevicesCannotTouchEachOthersMemory) {
+  EmulatedArray<int> x(std::vector<int>(32, 7));
+  EXPECT_EQ(cudaSetDevice(emulation::kDevices), cudaErrorInvalidDevice);
+  ASSERT_EQ(cudaSetDevice(1), cudaSuccess);
+  int value = 0;
+  EXPECT_EQ(cudaMemcpyAsync(&value, x.data(), sizeof(value),
+                            cudaMemcpyDeviceToHost, nullptr),
+            cudaErrorInvalidValue);
+  EXPECT_DEATH(
+      (void)Launch("other", StoreOneKernel, {{1}, {32}}, nullptr, x.data()),
+      "");
+  ASSERT_EQ(cudaSetDevice(0), cudaSuccess);
+  EXPECT_TRUE(
+      Launch("own", StoreOneKernel, {{1}, {32}}, nullptr, x.data()).ok());
+  EXPECT_EQ(x.ToHost(), std::vector<int>(32, 1));
+}
+
 SINKLORA_GLOBAL void BeyondDynamicSharedKernel() {
   static_cast<volatile float*>(DynamicShared<float>())[threadIdx.x] = 0.0f;
 }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kernels/cuda/cuda_backend.h"
+#include "tests/testing/cuda_emulation/emulated_communicator.h"
 #include "tests/testing/cuda_emulation/engine.h"
 #include "tests/testing/cuda_emulation/runtime.h"
 
@@ -41,22 +42,23 @@ void Store(void* data, DType dtype, int64_t at, float value) {
 
 }  // namespace
 
-EmulatedRuntime::EmulatedRuntime() {
+EmulatedRuntime::EmulatedRuntime(int index) {
   properties_ = {.name = "emulated GPU",
-                 .index = 0,
+                 .index = index,
                  .compute_major = 8,
                  .compute_minor = 0,
                  .sm_count = kMultiprocessors,
                  .shared_bytes_per_block = kMaxSharedBytes,
                  .l2_bytes = 1 << 20,
                  .memory_bytes = static_cast<int64_t>(kDeviceBytes)};
+  cudaSetDevice(index);
   cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
 }
 
 EmulatedRuntime::~EmulatedRuntime() { cudaStreamDestroy(stream_); }
 
 Status EmulatedRuntime::Enter() {
-  return Checked(cudaSetDevice(0), "cudaSetDevice");
+  return Checked(cudaSetDevice(properties_.index), "cudaSetDevice");
 }
 
 Status EmulatedRuntime::Allocate(int64_t size_bytes, void** out) {
@@ -66,9 +68,10 @@ Status EmulatedRuntime::Allocate(int64_t size_bytes, void** out) {
   size_t free = 0, total = 0;
   cudaMemGetInfo(&free, &total);
   return Status(StatusCode::kResourceExhausted,
-                "cuda:0: " + std::to_string(size_bytes) +
-                    " bytes were asked for, " + std::to_string(free) + " of " +
-                    std::to_string(total) + " bytes of device memory are free");
+                "cuda:" + std::to_string(properties_.index) + ": " +
+                    std::to_string(size_bytes) + " bytes were asked for, " +
+                    std::to_string(free) + " of " + std::to_string(total) +
+                    " bytes of device memory are free");
 }
 
 void EmulatedRuntime::Free(void* data) { cudaFree(data); }
@@ -172,11 +175,12 @@ Status HostGemm::Run(const kernels::cuda::GemmCall& c, kernels::cuda::Stream) {
 }
 
 Status OpenEmulated(std::unique_ptr<kernels::Backend>* out,
-                    const EmulatedRuntime** runtime) {
-  auto own = std::make_unique<EmulatedRuntime>();
+                    const EmulatedRuntime** runtime, int index) {
+  auto own = std::make_unique<EmulatedRuntime>(index);
   if (runtime != nullptr) *runtime = own.get();
-  return kernels::cuda::CudaBackend::Create(std::move(own),
-                                            std::make_unique<HostGemm>(), out);
+  return kernels::cuda::CudaBackend::Create(
+      std::move(own), std::make_unique<HostGemm>(),
+      std::make_unique<EmulatedLibrary>(), out);
 }
 
 }  // namespace sinklora::emulation

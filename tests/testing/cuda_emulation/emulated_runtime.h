@@ -1,5 +1,6 @@
-// The seams of the CUDA backend over the emulated GPU: memory and copies, and
-// matrix products by a loop on the host.
+// The seams of the CUDA backend over an emulated GPU: memory and copies, and
+// matrix products by a loop on the host. For that between GPUs see
+// emulated_communicator.h.
 //
 // Copies to the host arrive when they are waited for and not before, so that
 // code which reads too early reads what was there.
@@ -22,7 +23,8 @@ namespace sinklora::emulation {
 
 class EmulatedRuntime final : public kernels::cuda::Runtime {
  public:
-  EmulatedRuntime();
+  // Of device `index`, in [0, kDevices).
+  explicit EmulatedRuntime(int index);
   ~EmulatedRuntime() override;
 
   const kernels::cuda::DeviceProperties& properties() const override {
@@ -69,10 +71,11 @@ class HostGemm final : public kernels::cuda::Gemm {
                       kernels::cuda::Stream stream) override;
 };
 
-// A CudaBackend on the emulated GPU. `runtime`, when given, becomes the seam it
-// stands on, for as long as it lives.
+// A CudaBackend on emulated GPU `index`. `runtime`, when given, becomes the
+// seam it stands on, for as long as it lives.
 kernels::Status OpenEmulated(std::unique_ptr<kernels::Backend>* out,
-                             const EmulatedRuntime** runtime = nullptr);
+                             const EmulatedRuntime** runtime = nullptr,
+                             int index = 0);
 
 }  // namespace sinklora::emulation
 

@@ -35,7 +35,6 @@ class Device {
   void Close();
   cudaError_t Fail(cudaError_t error, const std::string& what);
 
-  std::recursive_mutex mutex;
   cudaError_t sticky = cudaSuccess;
   std::string message;
 
@@ -53,9 +52,19 @@ class Device {
   int open_ = 0;
 };
 
-Device& TheDevice() {
-  static Device device;
-  return device;
+Device& Get(int index) {
+  static Device devices[kDevices];
+  return devices[index];
+}
+
+// Of the calling thread.
+thread_local int current_device = 0;
+Device& Current() { return Get(current_device); }
+
+// One call of the process at a time, on any device.
+std::recursive_mutex& OneAtATime() {
+  static std::recursive_mutex mutex;
+  return mutex;
 }
 
 Device::Device() {
@@ -143,21 +152,22 @@ cudaError_t Device::Fail(cudaError_t error, const std::string& what) {
   return error;
 }
 
-// The device for one call: nobody else's turn, and memory accessible.
+// The thread's device for one call: nobody else's turn, and memory accessible.
 class Turn {
  public:
   explicit Turn(bool touch_memory = false)
-      : lock_(TheDevice().mutex), touch_memory_(touch_memory) {
-    if (touch_memory_) TheDevice().Open();
+      : lock_(OneAtATime()), device_(Current()), touch_memory_(touch_memory) {
+    if (touch_memory_) device_.Open();
   }
   ~Turn() {
-    if (touch_memory_) TheDevice().Close();
+    if (touch_memory_) device_.Close();
   }
-  Device* operator->() const { return &TheDevice(); }
-  cudaError_t sticky() const { return TheDevice().sticky; }
+  Device* operator->() const { return &device_; }
+  cudaError_t sticky() const { return device_.sticky; }
 
  private:
   std::lock_guard<std::recursive_mutex> lock_;
+  Device& device_;
   const bool touch_memory_;
 };
 
@@ -185,12 +195,12 @@ void ResetDevice() {
 }
 
 HostAccess::HostAccess() {
-  TheDevice().mutex.lock();
-  TheDevice().Open();
+  OneAtATime().lock();
+  Current().Open();
 }
 HostAccess::~HostAccess() {
-  TheDevice().Close();
-  TheDevice().mutex.unlock();
+  Current().Close();
+  OneAtATime().unlock();
 }
 
 }  // namespace sinklora::emulation
@@ -198,17 +208,23 @@ HostAccess::~HostAccess() {
 using sinklora::emulation::Turn;
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = sinklora::emulation::kDevices;
   return cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int device) {
-  return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+  if (device < 0 || device >= sinklora::emulation::kDevices) {
+    return cudaErrorInvalidDevice;
+  }
+  sinklora::emulation::current_device = device;
+  return cudaSuccess;
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute,
                                    int device) {
-  if (device != 0) return cudaErrorInvalidDevice;
+  if (device < 0 || device >= sinklora::emulation::kDevices) {
+    return cudaErrorInvalidDevice;
+  }
   const auto shared = static_cast<int>(sinklora::emulation::kMaxSharedBytes);
   switch (attribute) {
     case cudaDevAttrMultiProcessorCount:

@@ -1,5 +1,7 @@
-// The part of CUDA's runtime library that backends use, over an emulated GPU.
+// The part of CUDA's runtime library that backends use, over emulated GPUs.
 // Same names and meaning as CUDA's.
+//
+// Each device has memory of its own, which kernels of another cannot touch.
 //
 // Device memory is inaccessible to the host except while a kernel or a copy
 // runs, is NaN (all bits set) until written, and has canaries behind every
@@ -65,6 +67,7 @@ const char* cudaGetErrorString(cudaError_t error);
 
 namespace sinklora::emulation {
 
+inline constexpr int kDevices = 3;
 inline constexpr int kMultiprocessors = 4;
 inline constexpr size_t kDeviceBytes = size_t{4} << 30;
 
@@ -72,10 +75,11 @@ cudaError_t LaunchKernel(dim3 grid, dim3 block, int64_t dynamic_shared_bytes,
                          cudaStream_t stream,
                          const std::function<void()>& kernel);
 
-// Forgets a sticky error. Memory stays as it is.
+// Forgets a sticky error of the thread's device. Memory stays as it is.
 void ResetDevice();
 
-// While it lives, the host may touch device memory: for tests that look.
+// While it lives, the host may touch the memory of the thread's device, which
+// must stay the same: for tests that look.
 class HostAccess {
  public:
   HostAccess();

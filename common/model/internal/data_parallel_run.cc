@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/model/internal/data_parallel_run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <numeric>
+#include <utility>
+
+#include "common/base/status.h"
+
+namespace sinklora::internal {
+namespace {
+
+absl::Status OutOfStep(const absl::Status& why) {
+  return absl::FailedPreconditionError(
+      "the devices of this run hold different weights, load a checkpoint: " +
+      std::string(why.message()));
+}
+
+// A transfer need not be larger than what there is.
+int64_t ChunkElements(const LlamaConfig& config,
+                      const TrainingOptions& options) {
+  int64_t parameters = 0;
+  for (const TrainableSpec& spec : TrainableSpecs(config, options)) {
+    parameters += spec.num_elements();
+  }
+  return std::clamp(parameters, int64_t{1},
+                    kernels::JoinCollectiveParams::kDefaultChunkElements);
+}
+
+// The gradients that are not zero on some rank; the same views on every rank.
+std::vector<kernels::TensorView> GradientsOf(const TrainableSet& trainables) {
+  std::vector<kernels::TensorView> out;
+  for (const Trainable& t : trainables.tensors()) {
+    if (t.gradient_rows.empty()) {
+      out.push_back(t.grad.view());
+      continue;
+    }
+    // Rows of the tokens of the whole step, which every rank knows.
+    for (const auto& [begin, count] : t.gradient_rows.runs()) {
+      out.push_back(t.grad.view().Rows(begin, count));
+    }
+  }
+  return out;
+}
+
+std::vector<kernels::TensorView> StateOf(const TrainableSet& trainables) {
+  std::vector<kernels::TensorView> out;
+  for (const Trainable& t : trainables.tensors()) {
+    for (const DeviceTensor* part : {&t.master, &t.m, &t.v}) {
+      out.push_back(part->view());
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<DataParallelRun>> DataParallelRun::Create(
+    std::span<kernels::Backend* const> backends, const ModelFiles& base,
+    const TrainingOptions& options) {
+  SL_RETURN_IF_ERROR(Validate(options, base.config()));
+  const auto size = static_cast<int64_t>(backends.size());
+  if (size < 1 || size > options.accumulation_steps) {
+    return absl::InvalidArgumentError(
+        fmt::format("devices of the run are {}, must be in [1, {}] "
+                    "(accumulation_steps): each needs a micro-step",
+                    size, options.accumulation_steps));
+  }
+  std::unique_ptr<DataParallelRun> run(
+      new DataParallelRun(backends, ChunkElements(base.config(), options)));
+  // Before the weights, which take long.
+  SL_RETURN_IF_ERROR(run->group_.Check());
+  SL_RETURN_IF_ERROR(run->group_.Run([&](int rank) -> absl::Status {
+    SL_ASSIGN_OR_RETURN(run->runs_[rank],
+                        TrainingRunImpl::Create(backends[rank], base, options));
+    return absl::OkStatus();
+  }));
+  return run;
+}
+
+absl::StatusOr<double> DataParallelRun::AccumulateGradients(
+    std::span<const TrainingExample> examples,
+    const Cancellation* cancellation) {
+  std::vector<double> nll(runs_.size());
+  SL_RETURN_IF_ERROR(group_.Run([&](int rank) -> absl::Status {
+    SL_ASSIGN_OR_RETURN(nll[rank], runs_[rank]->AccumulateGradients(
+                                       examples, {.rank = rank, .size = size()},
+                                       cancellation, group_.stop()));
+    return absl::OkStatus();
+  }));
+  return std::accumulate(nll.begin(), nll.end(), 0.0);
+}
+
+absl::StatusOr<double> DataParallelRun::SumGradients() {
+  SL_RETURN_IF_ERROR(group_.RunCollective(
+      [&](int rank, kernels::Collective* collective) -> absl::Status {
+        SL_RETURN_IF_KERNEL_ERROR(
+            collective->AllReduceSum(GradientsOf(runs_[rank]->trainables())));
+        return ToAbsl(collective->Wait());
+      }));
+  std::vector<double> norms(runs_.size());
+  SL_RETURN_IF_ERROR(group_.Run([&](int rank) -> absl::Status {
+    SL_ASSIGN_OR_RETURN(norms[rank], runs_[rank]->GradientNorm());
+    return absl::OkStatus();
+  }));
+  for (const double norm : norms) {
+    if (std::bit_cast<uint64_t>(norm) == std::bit_cast<uint64_t>(norms[0])) {
+      continue;
+    }
+    out_of_step_ = OutOfStep(absl::InternalError(fmt::format(
+        "gradient norms of step {} are {} and {}, must be equal to the bit",
+        step() + 1, norms[0], norm)));
+    return out_of_step_;
+  }
+  return norms[0];
+}
+
+absl::StatusOr<StepMetrics> DataParallelRun::ApplyGradients(
+    std::span<const TrainingExample> examples, double nll_sum,
+    double gradient_norm) {
+  std::vector<StepMetrics> metrics(runs_.size());
+  const absl::Status updated = group_.Run([&](int rank) -> absl::Status {
+    SL_ASSIGN_OR_RETURN(metrics[rank], runs_[rank]->ApplyGradients(
+                                           examples, nll_sum, gradient_norm));
+    return absl::OkStatus();
+  });
+  if (updated.ok()) return metrics[0];
+  out_of_step_ = OutOfStep(updated);
+  return updated;
+}
+
+absl::StatusOr<StepMetrics> DataParallelRun::Step(
+    std::span<const TrainingExample> examples,
+    const Cancellation* cancellation) {
+  SL_RETURN_IF_ERROR(out_of_step_);
+  SL_RETURN_IF_ERROR(runs_[0]->CheckStep(examples));
+  SL_ASSIGN_OR_RETURN(const double nll_sum,
+                      AccumulateGradients(examples, cancellation));
+  SL_ASSIGN_OR_RETURN(const double norm, SumGradients());
+  return ApplyGradients(examples, nll_sum, norm);
+}
+
+absl::StatusOr<double> DataParallelRun::ValidationLoss(
+    std::span<const TrainingExample> examples,
+    const Cancellation* cancellation) {
+  SL_RETURN_IF_ERROR(out_of_step_);
+  SL_RETURN_IF_ERROR(runs_[0]->CheckValidation(examples));
+  std::vector<double> nll(examples.size());
+  SL_RETURN_IF_ERROR(group_.Run([&](int rank) -> absl::Status {
+    for (size_t i = rank; i < examples.size(); i += size()) {
+      if (*group_.stop()) return absl::CancelledError("another rank failed");
+      SL_ASSIGN_OR_RETURN(
+          nll[i], runs_[rank]->ValidationNll(examples[i], cancellation));
+    }
+    return absl::OkStatus();
+  }));
+  // In the order of the examples: the bits of one device.
+  return runs_[0]->MeanValidationLoss(examples, nll);
+}
+
+absl::Status DataParallelRun::SaveCheckpoint(const std::string& directory) {
+  SL_RETURN_IF_ERROR(out_of_step_);
+  return runs_[0]->SaveCheckpoint(directory);
+}
+
+absl::Status DataParallelRun::LoadCheckpoint(const std::string& directory) {
+  // Read and checked once: ranks cannot come to different views of the files.
+  SL_RETURN_IF_ERROR(runs_[0]->LoadCheckpoint(directory));
+  const int64_t loaded_step = step();
+  const absl::Status shared = group_.RunCollective(
+      [&](int rank, kernels::Collective* collective) -> absl::Status {
+        SL_RETURN_IF_KERNEL_ERROR(collective->Broadcast(
+            StateOf(runs_[rank]->trainables()), /*root=*/0));
+        SL_RETURN_IF_KERNEL_ERROR(collective->Wait());
+        if (rank == 0) return absl::OkStatus();
+        return runs_[rank]->StateReplaced(loaded_step);
+      });
+  out_of_step_ = shared.ok() ? absl::OkStatus() : OutOfStep(shared);
+  return shared;
+}
+
+absl::Status DataParallelRun::WriteResult(const std::string& base_model_name,
+                                          const std::string& base_directory,
+                                          const std::string& out_directory) {
+  SL_RETURN_IF_ERROR(out_of_step_);
+  return runs_[0]->WriteResult(base_model_name, base_directory, out_directory);
+}
+
+}  // namespace sinklora::internal

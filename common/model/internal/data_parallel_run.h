@@ -1,0 +1,69 @@
+// A training run over several backends. Every rank is a run of its own with all
+// the weights; of a step, rank r of n takes the micro-steps r, r + n, ...
+//
+// All ranks reach the same point before any goes on: first everyone's
+// gradients, then their sum and its norm, then the update. So a rank that fails
+// before the update leaves all weights as they were, and no rank waits for one
+// that is gone.
+//
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SINKLORA_COMMON_MODEL_INTERNAL_DATA_PARALLEL_RUN_H_
+#define SINKLORA_COMMON_MODEL_INTERNAL_DATA_PARALLEL_RUN_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/model/device_group.h"
+#include "common/model/internal/training_run_impl.h"
+
+namespace sinklora::internal {
+
+class DataParallelRun final : public TrainingRun {
+ public:
+  static absl::StatusOr<std::unique_ptr<DataParallelRun>> Create(
+      std::span<kernels::Backend* const> backends, const ModelFiles& base,
+      const TrainingOptions& options);
+
+  int64_t step() const override { return runs_[0]->step(); }
+  int64_t trainable_parameters() const override {
+    return runs_[0]->trainable_parameters();
+  }
+  absl::StatusOr<StepMetrics> Step(std::span<const TrainingExample> examples,
+                                   const Cancellation* cancellation) override;
+  absl::StatusOr<double> ValidationLoss(
+      std::span<const TrainingExample> examples,
+      const Cancellation* cancellation) override;
+  absl::Status SaveCheckpoint(const std::string& directory) override;
+  absl::Status LoadCheckpoint(const std::string& directory) override;
+  absl::Status WriteResult(const std::string& base_model_name,
+                           const std::string& base_directory,
+                           const std::string& out_directory) override;
+
+  int size() const { return group_.size(); }
+  const TrainingRunImpl& run(int rank) const { return *runs_[rank]; }
+
+ private:
+  DataParallelRun(std::span<kernels::Backend* const> backends,
+                  int64_t chunk_elements)
+      : group_(backends, chunk_elements), runs_(backends.size()) {}
+
+  // The three parts of a step. The first two change no weights.
+  absl::StatusOr<double> AccumulateGradients(  // the sum of losses, in nats
+      std::span<const TrainingExample> examples,
+      const Cancellation* cancellation);
+  absl::StatusOr<double> SumGradients();  // their norm
+  absl::StatusOr<StepMetrics> ApplyGradients(
+      std::span<const TrainingExample> examples, double nll_sum,
+      double gradient_norm);
+
+  DeviceGroup group_;
+  std::vector<std::unique_ptr<TrainingRunImpl>> runs_;  // by rank
+  absl::Status out_of_step_;                            // why ranks differ
+};
+
+}  // namespace sinklora::internal
+
+#endif  // SINKLORA_COMMON_MODEL_INTERNAL_DATA_PARALLEL_RUN_H_
