@@ -17,6 +17,7 @@
 #include "kernels/quantized_matmul/quantized_matmul_validate.h"
 #include "kernels/rms_norm/rms_norm_validate.h"
 #include "kernels/rope/rope_validate.h"
+#include "kernels/sampling/sampling_validate.h"
 #include "kernels/swiglu/swiglu_validate.h"
 // IWYU pragma: end_exports
 

@@ -10,11 +10,11 @@
 // to read: only CopyToDevice and CopyToHost reach it. A backend may queue ops
 // and return before they are done; all that is asked of it runs in the order of
 // the calls. CopyToHost, and ops with a result in host memory (SumSquares,
-// LinearCrossEntropy), wait for what they return; the source of a CopyToDevice
-// is free again on its return. Where only the device can read elements that a
-// contract bounds (ids, positions, slots), bad ones are left out, and the next
-// call that waits returns the kInvalidArgument. After a failure of the device
-// (kInternal) every call returns that failure.
+// LinearCrossEntropy, SampleTokens), wait for what they return; the source of a
+// CopyToDevice is free again on its return. Where only the device can read
+// elements that a contract bounds (ids, positions, slots), bad ones are left
+// out, and the next call that waits returns the kInvalidArgument. After a
+// failure of the device (kInternal) every call returns that failure.
 //
 // Thread-safety: one caller at a time per Backend object (an op uses all of its
 // threads itself). Separate Backend objects may be used concurrently.
@@ -45,6 +45,7 @@
 #include "kernels/quantized_matmul/quantized_matmul.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
+#include "kernels/sampling/sampling.h"
 #include "kernels/status.h"
 #include "kernels/swiglu/swiglu.h"
 #include "kernels/tensor.h"
@@ -137,6 +138,7 @@ class Backend {
   virtual Status CacheDecode(const CacheDecodeParams& p) = 0;
   virtual Status CacheColumnSums(const CacheColumnSumsParams& p) = 0;
   virtual Status CacheCompact(const CacheCompactParams& p) = 0;
+  virtual Status SampleTokens(const SampleTokensParams& p) = 0;
 
   // --- what backends do together: kernels/collective/collective.h
   // Backends of GPUs alone; others, and a GPU where the library that connects

@@ -128,8 +128,13 @@ class Sequence {
   virtual absl::Status Prefill(std::span<const int32_t> tokens, bool last) = 0;
   // Feeds one token, updates logits(). REQUIRES: prefill is complete.
   virtual absl::Status Decode(int32_t token) = 0;
-  virtual std::span<const float> logits() const = 0;  // [vocab]
-  virtual int64_t position() const = 0;               // tokens fed so far
+  // [vocab] f32 in the backend's memory: the logits of the last token, until
+  // the next is fed; empty before there are any. What SampleTokens takes.
+  virtual kernels::ConstTensorView device_logits() const = 0;
+  // Copied to the host, for callers that look at them. kFailedPrecondition
+  // before there are any.
+  virtual absl::StatusOr<std::vector<float>> logits() const = 0;
+  virtual int64_t position() const = 0;  // tokens fed so far
   virtual CacheUsage usage() const = 0;
   // H2O: the share of all attention paid so far, over all layers and heads,
   // that went to tokens which are still held, in [0, 1]; below 1 once something
@@ -152,7 +157,7 @@ class BatchDecoder {
   virtual ~BatchDecoder() = default;
   // Feeds tokens[i] to sequences[i], of any targets on one backend; one status
   // each, those of Sequence::Decode. One that fails leaves the others as they
-  // are, but for a failure of the device, which is every one's of the target.
+  // are, but for an op that fails, which every sequence of the target does.
   // REQUIRES: as many tokens as sequences, no sequence twice.
   virtual std::vector<absl::Status> Decode(std::span<Sequence* const> sequences,
                                            std::span<const int32_t> tokens) = 0;

@@ -3,12 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cmath>
-#include <limits>
-#include <numeric>
-#include <vector>
-
 #include "common/base/random.h"
 #include "common/base/status.h"
 
@@ -18,38 +12,33 @@ namespace {
 // Keeps the draws of sampling apart from other uses of the same seed.
 constexpr uint64_t kSamplingStream = 0x53414d504c45;
 
-absl::Status NonFinite(size_t id, float logit) {
+absl::Status Check(const SampleRequest& request) {
+  SL_RETURN_IF_ERROR(Validate(request.options));
+  if (request.logits.empty() || request.logits.shape[0] == 0) {
+    return absl::InvalidArgumentError("logits are empty, need at least one");
+  }
+  return absl::OkStatus();
+}
+
+kernels::SampleRow RowOf(const SampleRequest& request) {
+  const SamplingOptions& options = request.options;
+  return {.logits = request.logits,
+          .temperature = options.temperature,
+          .top_k = options.top_k,
+          .top_p = options.top_p,
+          .draw = CounterRng(options.seed, kSamplingStream)
+                      .Uniform(static_cast<uint64_t>(request.index))};
+}
+
+absl::Status NonFinite(kernels::Backend* backend,
+                       const kernels::ConstTensorView& logits, int32_t id) {
+  float logit = 0;
+  SL_RETURN_IF_KERNEL_ERROR(
+      backend->CopyToHost(logits.as<float>() + id, &logit, sizeof(logit)));
   return MakeError(
       absl::StatusCode::kInternal,
       fmt::format("logit of token {} is {}, must be finite", id, logit),
       {"NON_FINITE_LOGITS", {{"token_id", fmt::format("{}", id)}}});
-}
-
-// The largest logit; ties go to the smaller id. Minus infinity is a legal way
-// to forbid a token, but not all of them.
-absl::StatusOr<int32_t> ArgMax(std::span<const float> logits) {
-  size_t best = 0;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (std::isnan(logits[i]) ||
-        logits[i] == std::numeric_limits<float>::infinity()) {
-      return NonFinite(i, logits[i]);
-    }
-    if (logits[i] > logits[best]) best = i;
-  }
-  if (std::isinf(logits[best])) return NonFinite(best, logits[best]);
-  return static_cast<int32_t>(best);
-}
-
-// Ids of the `count` largest logits, descending, ties by id.
-std::vector<int32_t> Ranked(std::span<const float> logits, size_t count) {
-  std::vector<int32_t> ids(logits.size());
-  std::iota(ids.begin(), ids.end(), 0);
-  const auto before = [&logits](int32_t a, int32_t b) {
-    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-  };
-  std::partial_sort(ids.begin(), ids.begin() + count, ids.end(), before);
-  ids.resize(count);
-  return ids;
 }
 
 }  // namespace
@@ -70,36 +59,35 @@ absl::Status Validate(const SamplingOptions& options) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<int32_t> SampleToken(std::span<const float> logits,
-                                    const SamplingOptions& options,
-                                    int64_t index) {
-  SL_RETURN_IF_ERROR(Validate(options));
-  if (logits.empty()) {
-    return absl::InvalidArgumentError("logits are empty, need at least one");
+std::vector<absl::StatusOr<int32_t>> SampleTokens(
+    kernels::Backend* backend, std::span<const SampleRequest> requests) {
+  std::vector<absl::StatusOr<int32_t>> out;
+  std::vector<kernels::SampleRow> rows;
+  std::vector<size_t> taken;
+  for (const SampleRequest& request : requests) {
+    const absl::Status status = Check(request);
+    if (status.ok()) {
+      taken.push_back(out.size());
+      rows.push_back(RowOf(request));
+      out.emplace_back(0);
+    } else {
+      out.emplace_back(status);
+    }
   }
-  SL_ASSIGN_OR_RETURN(const int32_t best, ArgMax(logits));
-  if (options.temperature == 0) return best;
-
-  size_t count = logits.size();
-  if (options.top_k > 0) count = std::min<size_t>(count, options.top_k);
-  const std::vector<int32_t> ids = Ranked(logits, count);
-  std::vector<double> cumulative(count);
-  double total = 0;
-  for (size_t i = 0; i < count; ++i) {
-    const double gap = static_cast<double>(logits[ids[i]]) - logits[best];
-    total += std::exp(gap / options.temperature);
-    cumulative[i] = total;
+  std::vector<int32_t> ids(rows.size());
+  const absl::Status status =
+      ToAbsl(backend->SampleTokens({.rows = rows, .ids = ids.data()}));
+  for (size_t r = 0; r < rows.size(); ++r) {
+    absl::StatusOr<int32_t>& outcome = out[taken[r]];
+    if (!status.ok()) {
+      outcome = status;
+    } else if (ids[r] < 0) {
+      outcome = NonFinite(backend, rows[r].logits, -1 - ids[r]);
+    } else {
+      outcome = ids[r];
+    }
   }
-  // The nucleus: the shortest prefix with at least top_p of the probability.
-  const auto nucleus = std::lower_bound(cumulative.begin(), cumulative.end(),
-                                        options.top_p * total);
-  const size_t last = std::min<size_t>(nucleus - cumulative.begin(), count - 1);
-  const double draw = CounterRng(options.seed, kSamplingStream)
-                          .Uniform(static_cast<uint64_t>(index)) *
-                      cumulative[last];
-  const auto chosen =
-      std::upper_bound(cumulative.begin(), cumulative.begin() + last + 1, draw);
-  return ids[std::min<size_t>(chosen - cumulative.begin(), last)];
+  return out;
 }
 
 }  // namespace sinklora

@@ -1,5 +1,5 @@
-// Chooses the next token from logits. Thread-safe (stateless): randomness is a
-// function of (seed, index).
+// Chooses next tokens from logits where these are: kernels/sampling. Only ids
+// come back to the host. Randomness is a function of (seed, index).
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_COMMON_MODEL_SAMPLER_H_
@@ -7,9 +7,11 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "kernels/backend.h"
 
 namespace sinklora {
 
@@ -21,11 +23,20 @@ struct SamplingOptions {
 };
 absl::Status Validate(const SamplingOptions& options);
 
-// Order: top_k, temperature, top_p. kInternal with reason NON_FINITE_LOGITS
-// when a logit is NaN or +Inf.
-absl::StatusOr<int32_t> SampleToken(std::span<const float> logits,
-                                    const SamplingOptions& options,
-                                    int64_t index);
+struct SampleRequest {
+  kernels::ConstTensorView logits;  // [vocab] f32, in the backend's memory
+  SamplingOptions options{};
+  int64_t index = 0;  // of the token in its text
+};
+
+// One op for all. Order: top_k, temperature, top_p. The token of a request is a
+// function of its logits, options and index alone, on any backend and beside
+// any others. One outcome each: kInvalidArgument for options or logits that are
+// none, kInternal with reason NON_FINITE_LOGITS when a logit is NaN or +Inf;
+// the others get their tokens. A failure of the device is everyone's.
+// Thread-compatible, as the backend is.
+std::vector<absl::StatusOr<int32_t>> SampleTokens(
+    kernels::Backend* backend, std::span<const SampleRequest> requests);
 
 }  // namespace sinklora
 

@@ -69,14 +69,19 @@ SequenceImpl::SequenceImpl(std::shared_ptr<ServedModelImpl> model,
       prompt_tokens_(prompt_tokens > 0 ? prompt_tokens : max_tokens),
       cache_(model_->base().backend(), model_->config(), cache, max_tokens) {}
 
-SequenceImpl::Chunk SequenceImpl::Chunk::Take(const LlamaConfig& config,
-                                              int64_t tokens,
-                                              int64_t logits_rows,
-                                              int64_t max_lora_rank,
+SequenceImpl::Chunk SequenceImpl::Chunk::Take(const ServedModelImpl& model,
+                                              int64_t tokens, bool decodes,
                                               Arena* arena) {
+  const LlamaConfig& config = model.config();
+  const int64_t max_lora_rank = model.weights().max_lora_rank;
   Chunk out;
   out.ids = arena->Take(DType::kI32, {tokens});
-  out.positions = arena->Take(DType::kI32, {tokens});
+  if (decodes) {
+    const int64_t values = config.num_layers * config.num_kv_heads;
+    out.positions = arena->Take(DType::kI32, {tokens});
+    out.slots = arena->Take(DType::kI32, {tokens, values});
+    out.found = arena->Take(DType::kI32, {2 * tokens, values});
+  }
   for (TensorView& x : out.residual) {
     x = arena->Take(DType::kF32, {tokens, config.hidden_size});
   }
@@ -84,25 +89,22 @@ SequenceImpl::Chunk SequenceImpl::Chunk::Take(const LlamaConfig& config,
   if (max_lora_rank > 0) {
     out.lora.down = arena->Take(DType::kF32, {tokens, max_lora_rank});
   }
-  out.final_input = arena->Take(DType::kF32, {logits_rows, config.hidden_size});
-  out.logits = arena->Take(DType::kF32, {logits_rows, config.vocab_size});
+  out.final_input =
+      arena->Take(DType::kF32, {decodes ? tokens : 1, config.hidden_size});
   return out;
 }
 
 absl::StatusOr<SequenceImpl::Chunk> SequenceImpl::Chunk::Reserve(
-    const ServedModelImpl& model, int64_t tokens, int64_t logits_rows,
-    Arena* arena) {
-  const int64_t rank = model.weights().max_lora_rank;
+    const ServedModelImpl& model, int64_t tokens, bool decodes, Arena* arena) {
   SL_RETURN_IF_ERROR(
-      arena->Reserve(model.base().backend(),
-                     Bytes(model.config(), tokens, logits_rows, rank)));
-  return Take(model.config(), tokens, logits_rows, rank, arena);
+      arena->Reserve(model.base().backend(), Bytes(model, tokens, decodes)));
+  return Take(model, tokens, decodes, arena);
 }
 
-int64_t SequenceImpl::Chunk::Bytes(const LlamaConfig& config, int64_t tokens,
-                                   int64_t logits_rows, int64_t max_lora_rank) {
+int64_t SequenceImpl::Chunk::Bytes(const ServedModelImpl& model, int64_t tokens,
+                                   bool decodes) {
   Arena measuring;
-  Take(config, tokens, logits_rows, max_lora_rank, &measuring);
+  Take(model, tokens, decodes, &measuring);
   return measuring.used_bytes();
 }
 
@@ -110,16 +112,16 @@ SequencePlan SequenceImpl::Plan(const ServedModelImpl& model,
                                 const ResolvedCache& cache, int64_t max_tokens,
                                 int64_t prompt_tokens) {
   const LlamaConfig& config = model.config();
-  const int64_t rank = model.weights().max_lora_rank;
   const int64_t prompt = prompt_tokens > 0 ? prompt_tokens : max_tokens;
+  const int64_t chunk = std::min(prompt, kPrefillChunkTokens);
+  const int64_t logits_bytes = config.vocab_size * kernels::SizeOf(DType::kF32);
   const KvCache planned(model.base().backend(), config, cache, max_tokens);
   SequencePlan plan;
   plan.prefill_bytes =
-      planned.PlannedBytes(planned.PromptSlots(prompt),
-                           std::min(prompt, kPrefillChunkTokens)) +
-      Chunk::Bytes(config, std::min(prompt, kPrefillChunkTokens), 1, rank);
-  plan.decode_bytes = planned.PlannedBytes(planned.steady_slots(), 1) +
-                      Chunk::Bytes(config, 1, 1, rank);
+      planned.PlannedBytes(planned.PromptSlots(prompt), chunk) +
+      Chunk::Bytes(model, chunk, false) + logits_bytes;
+  plan.decode_bytes = planned.PlannedBytes(planned.steady_slots(), 0) +
+                      Chunk::Bytes(model, 1, true) + logits_bytes;
   return plan;
 }
 
@@ -178,7 +180,7 @@ absl::Status SequenceImpl::PrefillChunks(std::span<const int32_t> tokens,
   }
   if (!last) return absl::OkStatus();
   decoding_ = true;
-  arena_.Release();  // the next steps need room for one token
+  memory_.arena.Release();  // the next steps need room for one token
   return cache_.EndPrefill();
 }
 
@@ -187,7 +189,8 @@ absl::Status SequenceImpl::Run(std::span<const int32_t> tokens,
   const LlamaConfig& config = model_->config();
   kernels::Backend* backend = model_->base().backend();
   const auto count = static_cast<int64_t>(tokens.size());
-  SL_ASSIGN_OR_RETURN(Chunk chunk, Chunk::Reserve(*model_, count, 1, &arena_));
+  SL_ASSIGN_OR_RETURN(Chunk chunk,
+                      Chunk::Reserve(*model_, count, false, &memory_.arena));
   if (!cache_.has_scores()) chunk.layer.lse = TensorView();
 
   SL_RETURN_IF_ERROR(cache_.NextChunk(position_, count));
@@ -199,11 +202,11 @@ absl::Status SequenceImpl::Run(std::span<const int32_t> tokens,
   }
   position_ += count;
   if (!want_logits) return absl::OkStatus();
-  SL_ASSIGN_OR_RETURN(
-      logits_,
-      Head(*model_, chunk.residual[config.num_layers % 2].Rows(count - 1, 1),
-           chunk));
-  return absl::OkStatus();
+  // Not of memory_: who is decoded in a batch has its logits there.
+  SL_ASSIGN_OR_RETURN(logits_,
+                      LogitsMemory().Take(backend, 1, config.vocab_size));
+  return Head(*model_, chunk.residual[config.num_layers % 2].Rows(count - 1, 1),
+              chunk, logits_->view());
 }
 
 absl::Status SequenceImpl::RunLayer(int64_t index, const Chunk& chunk) {
@@ -236,9 +239,9 @@ absl::Status SequenceImpl::RunLayer(int64_t index, const Chunk& chunk) {
                     chunk.residual[(index + 1) % 2]);
 }
 
-absl::StatusOr<std::vector<float>> SequenceImpl::Head(
-    const ServedModelImpl& model, const TensorView& hidden,
-    const Chunk& chunk) {
+absl::Status SequenceImpl::Head(const ServedModelImpl& model,
+                                const TensorView& hidden, const Chunk& chunk,
+                                const TensorView& logits) {
   const ModelWeights& w = model.weights();
   kernels::Backend* backend = model.base().backend();
   SL_RETURN_IF_KERNEL_ERROR(backend->RmsNormForward(
@@ -247,9 +250,20 @@ absl::StatusOr<std::vector<float>> SequenceImpl::Head(
        .eps = static_cast<float>(model.config().rms_norm_eps),
        .out = chunk.final_input,
        .inv_rms = TensorView()}));
-  SL_RETURN_IF_ERROR(
-      Multiply(backend, chunk.final_input, w.head, DType::kF32, chunk.logits));
-  return Download(backend, chunk.logits);
+  return Multiply(backend, chunk.final_input, w.head, DType::kF32, logits);
+}
+
+kernels::ConstTensorView SequenceImpl::device_logits() const {
+  if (logits_ == nullptr) return {};
+  const TensorView row = logits_->view().Rows(logits_row_, 1);
+  return {row.data, row.dtype, {row.shape[1]}};
+}
+
+absl::StatusOr<std::vector<float>> SequenceImpl::logits() const {
+  if (logits_ == nullptr) {
+    return absl::FailedPreconditionError("the sequence has no logits");
+  }
+  return Download(model_->base().backend(), device_logits());
 }
 
 }  // namespace internal

@@ -23,9 +23,9 @@ struct CacheOut {
   int64_t out_token, out_head;
   float* lse;  // [heads, tokens], rows lse_head apart; or null
   int64_t lse_head;
-  float* states;  // [kv_heads, rows, 2]: top and total of a row; or null
-  DeviceFaults* faults;
-  ValueCheck check;  // for rows that see nothing
+  float* states;         // [kv_heads, rows, 2]: top and total of a row; or null
+  DeviceFaults* faults;  // for rows that see nothing; or null
+  ValueCheck check;
 };
 
 // What a row has got from the tiles so far: weights are 2^(score - top).
@@ -213,7 +213,7 @@ SINKLORA_DEVICE void StoreCacheRow(const CacheArgs& a, const CacheOut& out,
     saved[0] = state.top;
     saved[1] = state.total;
   }
-  if (state.total == 0.0f) {
+  if (out.faults != nullptr && state.total == 0.0f) {
     NoteFault(out.faults, out.check, token,
               static_cast<uint32_t>(a.Position(token)), kv_head);
   }
@@ -265,14 +265,12 @@ SINKLORA_DEVICE float* PartialOf(const CacheArgs& a, float* partials, int tiles,
              (a.head_dim + 2);
 }
 
-// Block (tile, kRows rows, kv head).
+// Of rows [first_row, first_row + kRows) against tile `tile` of `tiles`.
 template <typename T, int kRows>
-SINKLORA_GLOBAL void SINKLORA_LAUNCH_BOUNDS(kSlotTile, 2)
-    CacheTileKernel(CacheArgs a, float* partials,
-                    float* scores_out /* [kv_heads, rows, used] or null */) {
-  const int first = static_cast<int>(blockIdx.x) * kSlotTile;
-  const int first_row = static_cast<int>(blockIdx.y) * kRows;
-  const int kv_head = static_cast<int>(blockIdx.z);
+SINKLORA_DEVICE void StoreTile(const CacheArgs& a, int tile, int tiles,
+                               int first_row, int kv_head, float* partials,
+                               float* scores_out /* [kv_heads, rows, used] */) {
+  const int first = tile * kSlotTile;
   const CacheShared<T, kRows> shared(a.head_dim);
   StartKeys<T>(a, kv_head, first, shared.keys);
   CpAsyncCommit();
@@ -283,8 +281,7 @@ SINKLORA_GLOBAL void SINKLORA_LAUNCH_BOUNDS(kSlotTile, 2)
   SINKLORA_UNROLL
   for (int r = 0; r < kRows; ++r) {
     if (first_row + r >= a.rows) break;
-    float* to = PartialOf(a, partials, static_cast<int>(gridDim.x), kv_head,
-                          first_row + r, static_cast<int>(blockIdx.x));
+    float* to = PartialOf(a, partials, tiles, kv_head, first_row + r, tile);
     if (threadIdx.x == 0) {
       to[0] = tops[r];
       to[1] = totals[r];
@@ -302,11 +299,10 @@ SINKLORA_GLOBAL void SINKLORA_LAUNCH_BOUNDS(kSlotTile, 2)
   }
 }
 
-// Block (row, kv head).
+// One row of a kv head from its tiles.
 SINKLORA_DEVICE void CombineTiles(const CacheArgs& a, const CacheOut& out,
-                                  float* partials, int tiles) {
-  const int row = static_cast<int>(blockIdx.x);
-  const int kv_head = static_cast<int>(blockIdx.y);
+                                  int row, int kv_head, float* partials,
+                                  int tiles) {
   RowState state;
   float sums[kMaxSums] = {};
   for (int tile = 0; tile < tiles; ++tile) {

@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "kernels/attention/attention_plan.h"
+#include "kernels/cache_attention/cache_row_cpu.h"
 #include "kernels/cache_attention/int8_row.h"
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/cpu_ops.h"
@@ -331,18 +332,6 @@ void ForEachHeadTile(const Params& p, int64_t items, CpuContext& context,
   });
 }
 
-void WriteRow(const float* from, int64_t kv_head, int64_t slot,
-              const TensorView& to, const TensorView& scale) {
-  const int64_t head_dim = to.shape[2];
-  char* at = SlotPointer(to, kv_head, slot);
-  if (to.dtype == DType::kI8) {
-    At(scale, kv_head)[slot] =
-        EncodeInt8Row(from, head_dim, reinterpret_cast<int8_t*>(at));
-  } else {
-    CopyElements(from, DType::kF32, at, to.dtype, head_dim);
-  }
-}
-
 void MoveRow(const TensorView& x, const TensorView& scale, int64_t kv_head,
              int64_t from, int64_t to) {
   std::memcpy(SlotPointer(x, kv_head, to), SlotPointer(x, kv_head, from),
@@ -356,8 +345,8 @@ void WriteHead(const CacheWriteParams& p, int64_t h) {
   int32_t* positions =
       p.cache.positions.as<int32_t>() + h * p.cache.positions.stride[0];
   for (int64_t t = 0; t < p.k.shape[0]; ++t) {
-    WriteRow(At(p.k, t, h), h, slots[t], p.cache.k, p.cache.k_scale);
-    WriteRow(At(p.v, t, h), h, slots[t], p.cache.v, p.cache.v_scale);
+    WriteCacheRow(At(p.k, t, h), h, slots[t], p.cache.k, p.cache.k_scale);
+    WriteCacheRow(At(p.v, t, h), h, slots[t], p.cache.v, p.cache.v_scale);
     positions[slots[t]] = p.position.as<int32_t>()[t];
   }
 }
@@ -383,6 +372,18 @@ void CompactHead(const CacheCompactParams& p, int64_t h) {
 }
 
 }  // namespace
+
+void WriteCacheRow(const float* from, int64_t kv_head, int64_t slot,
+                   const TensorView& to, const TensorView& scale) {
+  const int64_t head_dim = to.shape[2];
+  char* at = SlotPointer(to, kv_head, slot);
+  if (to.dtype == DType::kI8) {
+    At(scale, kv_head)[slot] =
+        EncodeInt8Row(from, head_dim, reinterpret_cast<int8_t*>(at));
+  } else {
+    CopyElements(from, DType::kF32, at, to.dtype, head_dim);
+  }
+}
 
 void CacheWrite(const CacheWriteParams& p, CpuContext& context) {
   const int64_t row_elements = p.k.shape[0] * p.k.shape[2] * 2;

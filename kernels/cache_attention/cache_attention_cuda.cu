@@ -17,10 +17,21 @@ constexpr int kManyRows = 8;
 // Few rows are cut over tiles of slots, unless the sums of tiles take more.
 constexpr int64_t kMaxPartialBytes = int64_t{64} << 20;
 
+// Block (tile, kRows rows, kv head).
+template <typename T, int kRows>
+SINKLORA_GLOBAL void SINKLORA_LAUNCH_BOUNDS(kSlotTile, 2)
+    TileKernel(CacheArgs a, float* partials) {
+  StoreTile<T, kRows>(a, static_cast<int>(blockIdx.x),
+                      static_cast<int>(gridDim.x),
+                      static_cast<int>(blockIdx.y) * kRows,
+                      static_cast<int>(blockIdx.z), partials, nullptr);
+}
+
 // Block (row, kv head).
 SINKLORA_GLOBAL void CombineKernel(CacheArgs a, CacheOut out, float* partials,
                                    int tiles) {
-  CombineTiles(a, out, partials, tiles);
+  CombineTiles(a, out, static_cast<int>(blockIdx.x),
+               static_cast<int>(blockIdx.y), partials, tiles);
 }
 
 // Block (tile, kv head): scores of its slots += probabilities, row after row.
@@ -98,18 +109,18 @@ int64_t PartialFloats(const CacheArgs& a, int64_t kv_heads) {
 
 template <typename T, int kRows>
 Status AttendTiles(const CacheArgs& a, const CacheOut& out, unsigned kv_heads,
-                   float* scores, CudaContext& context) {
+                   CudaContext& context) {
   const auto tiles = static_cast<unsigned>(CeilDiv(a.used, kSlotTile));
   float* partials = nullptr;
   Status status = context.Scratch(PartialFloats(a, kv_heads), &partials);
   if (!status.ok()) return status;
   status =
-      Launch("cache_attention_tiles", CacheTileKernel<T, kRows>,
+      Launch("cache_attention_tiles", TileKernel<T, kRows>,
              {.grid = dim3(tiles, static_cast<unsigned>(CeilDiv(a.rows, kRows)),
                            kv_heads),
               .block = dim3(kSlotTile),
               .dynamic_shared_bytes = CacheSharedBytes<T, kRows>(a.head_dim)},
-             context.stream(), a, partials, scores);
+             context.stream(), a, partials);
   if (!status.ok()) return status;
   return Launch("cache_attention_combine", CombineKernel,
                 {.grid = dim3(static_cast<unsigned>(a.rows), kv_heads),
@@ -119,10 +130,10 @@ Status AttendTiles(const CacheArgs& a, const CacheOut& out, unsigned kv_heads,
 
 template <typename T>
 Status AttendTiles(const CacheArgs& a, const CacheOut& out, unsigned kv_heads,
-                   float* scores, CudaContext& context) {
-  if (a.rows == 1) return AttendTiles<T, 1>(a, out, kv_heads, scores, context);
-  if (a.rows <= 4) return AttendTiles<T, 4>(a, out, kv_heads, scores, context);
-  return AttendTiles<T, 8>(a, out, kv_heads, scores, context);
+                   CudaContext& context) {
+  if (a.rows == 1) return AttendTiles<T, 1>(a, out, kv_heads, context);
+  if (a.rows <= 4) return AttendTiles<T, 4>(a, out, kv_heads, context);
+  return AttendTiles<T, 8>(a, out, kv_heads, context);
 }
 
 // The choice changes no bit.
@@ -134,7 +145,7 @@ Status Attend(const CacheArgs& a, const CacheOut& out, unsigned kv_heads,
                     a.used <= kSlotTile ||
                     PartialFloats(a, kv_heads) * 4 > kMaxPartialBytes;
   return many ? AttendRows<T, kManyRows>(a, out, kv_heads, context)
-              : AttendTiles<T>(a, out, kv_heads, nullptr, context);
+              : AttendTiles<T>(a, out, kv_heads, context);
 }
 
 template <typename T>
@@ -166,19 +177,6 @@ CacheArgs ArgsOf(const CacheView& cache, int64_t window, float scale) {
                  : static_cast<int>(window);
   a.scale = scale;
   return a;
-}
-
-Status AttendInTiles(DType storage, const CacheArgs& a, const CacheOut& out,
-                     int64_t kv_heads, float* scores, CudaContext& context) {
-  const auto heads = static_cast<unsigned>(kv_heads);
-  switch (storage) {
-    case DType::kBF16:
-      return AttendTiles<bf16_t>(a, out, heads, scores, context);
-    case DType::kI8:
-      return AttendTiles<int8_t>(a, out, heads, scores, context);
-    default:
-      return AttendTiles<float>(a, out, heads, scores, context);
-  }
 }
 
 Status CacheAttentionCuda(const CacheAttentionParams& p, CudaContext& context) {

@@ -26,9 +26,9 @@ namespace HWY_NAMESPACE {
 
 // scores[j] += the probabilities of the group's queries, which are weights of
 // the plan times factors [group][chunks]. Returns what the sum grew by.
-HWY_INLINE float AddProbabilities(const CacheDecodeParams& p,
-                                  const DecodePlan& plan, int64_t kv_head,
+HWY_INLINE float AddProbabilities(const DecodePlan& plan, int64_t kv_head,
                                   const float* factors) {
+  const DecodedToken& p = *plan.token;
   const F32Tag d;
   F32Vec growth = hn::Zero(d);
   for (int64_t c = 0; c < plan.chunks; ++c) {
@@ -73,15 +73,16 @@ inline uint64_t SmallestKey(const int32_t* positions, const float* scores,
 }
 
 // Evicts one token of a kv head and returns its slot, or -1.
-inline int64_t EvictOne(const CacheDecodeParams& p, int64_t kv_head) {
+inline int64_t EvictOne(const DecodePlan& plan, int64_t kv_head) {
+  const DecodedToken& p = *plan.token;
   int32_t* positions =
       p.cache.positions.as<int32_t>() + kv_head * p.cache.positions.stride[0];
   float* scores = p.scores.empty() ? nullptr : At(p.scores, kv_head);
   const int64_t used = p.cache.used;
   const int64_t latest = p.position;
   uint64_t key = kNoKey;
-  if (p.window > 0) {  // what the query after this one does not see
-    key = SmallestKey(positions, nullptr, used, 0, latest + 1 - p.window);
+  if (plan.window > 0) {  // what the query after this one does not see
+    key = SmallestKey(positions, nullptr, used, 0, latest + 1 - plan.window);
   }
   if (key == kNoKey) {
     key = SmallestKey(positions, scores, used, p.sink_tokens,

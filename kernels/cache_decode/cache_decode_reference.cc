@@ -21,14 +21,15 @@ ConstTensorView AsToken(const ConstTensorView& q) {
 }
 
 // Softmax of query head h over slots [0, used); 0 where it does not see.
-std::vector<double> Probabilities(const CacheDecodeParams& p, int64_t h) {
+std::vector<double> Probabilities(const CacheDecodeParams& batch,
+                                  const DecodedToken& p, int64_t h) {
   const int64_t kv = h * p.cache.k.shape[0] / p.q.shape[0];
   std::vector<double> out(p.cache.used,
                           -std::numeric_limits<double>::infinity());
   double top = -std::numeric_limits<double>::infinity();
   for (int64_t j = 0; j < p.cache.used; ++j) {
-    if (!Visible(p.cache, p.window, kv, j, p.position)) continue;
-    out[j] = p.scale * Dot(AsToken(p.q), p.cache, 0, h, kv, j);
+    if (!Visible(p.cache, batch.window, kv, j, p.position)) continue;
+    out[j] = batch.scale * Dot(AsToken(p.q), p.cache, 0, h, kv, j);
     top = std::max(top, out[j]);
   }
   double sum = 0.0;
@@ -37,7 +38,7 @@ std::vector<double> Probabilities(const CacheDecodeParams& p, int64_t h) {
   return out;
 }
 
-void AddScores(const CacheDecodeParams& p, int64_t kv, int64_t group,
+void AddScores(const DecodedToken& p, int64_t kv, int64_t group,
                const std::vector<std::vector<double>>& probabilities) {
   double growth = 0.0;
   for (int64_t j = 0; j < p.cache.used; ++j) {
@@ -50,7 +51,7 @@ void AddScores(const CacheDecodeParams& p, int64_t kv, int64_t group,
 }
 
 // Written from the contract, slot by slot; -1 for none.
-int64_t Victim(const CacheDecodeParams& p, int64_t kv) {
+int64_t Victim(const DecodedToken& p, int64_t window, int64_t kv) {
   const int64_t latest = p.position;
   using Key = std::tuple<int, double, int64_t>;  // lowest goes
   Key lowest;
@@ -58,7 +59,7 @@ int64_t Victim(const CacheDecodeParams& p, int64_t kv) {
   for (int64_t j = 0; j < p.cache.used; ++j) {
     const int64_t at = LoadInt(p.cache.positions, kv, j);
     if (at < 0) continue;
-    const bool dead = p.window > 0 && latest + 1 - at >= p.window;
+    const bool dead = window > 0 && latest + 1 - at >= window;
     if (!dead && (at < p.sink_tokens || at > latest - p.recent_tokens)) {
       continue;
     }
@@ -74,8 +75,8 @@ int64_t Victim(const CacheDecodeParams& p, int64_t kv) {
   return victim;
 }
 
-void Evict(const CacheDecodeParams& p, int64_t kv) {
-  const int64_t victim = Victim(p, kv);
+void Evict(const DecodedToken& p, int64_t window, int64_t kv) {
+  const int64_t victim = Victim(p, window, kv);
   p.victims.as<int32_t>()[kv * p.victims.stride[0]] =
       static_cast<int32_t>(victim);
   if (victim < 0) return;
@@ -84,14 +85,26 @@ void Evict(const CacheDecodeParams& p, int64_t kv) {
   if (!p.scores.empty()) Store(p.scores, 0.0, kv, victim);
 }
 
-}  // namespace
+// [1, kv_heads, head_dim] and [kv_heads, 1]: one token of what CacheWrite
+// takes.
+void Write(const DecodedToken& p) {
+  ConstTensorView slots = p.slots;
+  slots.rank = 2;
+  slots.shape[1] = slots.stride[1] = 1;
+  CacheWrite({.k = AsToken(p.k),
+              .v = AsToken(p.v),
+              .position = ConstTensorView(&p.position, DType::kI32, {1}),
+              .slots = slots,
+              .cache = p.cache});
+}
 
-void CacheDecode(const CacheDecodeParams& p) {
+void Decode(const CacheDecodeParams& batch, const DecodedToken& p) {
+  Write(p);
   const int64_t group = p.q.shape[0] / p.cache.k.shape[0];
   for (int64_t kv = 0; kv < p.cache.k.shape[0]; ++kv) {
     std::vector<std::vector<double>> probabilities;
     for (int64_t h = kv * group; h < (kv + 1) * group; ++h) {
-      probabilities.push_back(Probabilities(p, h));
+      probabilities.push_back(Probabilities(batch, p, h));
       for (int64_t d = 0; d < p.q.shape[1]; ++d) {
         double out = 0.0;
         for (int64_t j = 0; j < p.cache.used; ++j) {
@@ -103,8 +116,14 @@ void CacheDecode(const CacheDecodeParams& p) {
       }
     }
     if (!p.scores.empty()) AddScores(p, kv, group, probabilities);
-    if (!p.victims.empty()) Evict(p, kv);
+    if (!p.victims.empty()) Evict(p, batch.window, kv);
   }
+}
+
+}  // namespace
+
+void CacheDecode(const CacheDecodeParams& p) {
+  for (const DecodedToken& token : p.tokens) Decode(p, token);
 }
 
 }  // namespace sinklora::kernels::reference

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cache_decode/cache_decode_validate.h"
 
-#include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 
 #include "kernels/cache_attention/cache_attention_validate.h"
 #include "kernels/validator.h"
@@ -11,52 +11,75 @@
 namespace sinklora::kernels {
 namespace {
 
-bool SeesASlot(const CacheDecodeParams& p, int64_t kv_head) {
-  const int64_t first =
-      p.window == 0 ? 0 : std::max<int64_t>(0, p.position - p.window + 1);
-  const int32_t* held =
-      p.cache.positions.as<int32_t>() + kv_head * p.cache.positions.stride[0];
-  return std::any_of(held, held + p.cache.used, [&](int32_t at) {
-    return at >= first && at <= p.position;
-  });
+void CheckBookkeeping(const DecodedToken& t, Validator* check) {
+  const Extent kv_heads{t.cache.k.shape[0], "kv heads of cache.k"};
+  const Extent slots{t.cache.k.shape[1], "slots of cache.k"};
+  check->OptionalTensor("scores", t.scores, kF32, {kv_heads, slots})
+      .OptionalTensor("growth", t.growth, kF32, {kv_heads})
+      .Value(t.scores.empty() == t.growth.empty(), "growth elements",
+             t.growth.empty() ? int64_t{0} : t.growth.num_elements(),
+             "given with scores and only with them")
+      .OptionalTensor("victims", t.victims, kI32, {kv_heads})
+      .Value(t.sink_tokens >= 0, "sink_tokens", t.sink_tokens, ">= 0")
+      .Value(t.recent_tokens >= 0, "recent_tokens", t.recent_tokens, ">= 0");
 }
 
-void CheckBookkeeping(const CacheDecodeParams& p, Validator* check) {
-  const Extent kv_heads{p.cache.k.shape[0], "kv heads of cache.k"};
-  const Extent slots{p.cache.k.shape[1], "slots of cache.k"};
-  check->OptionalTensor("scores", p.scores, kF32, {kv_heads, slots})
-      .OptionalTensor("growth", p.growth, kF32, {kv_heads})
-      .Value(p.scores.empty() == p.growth.empty(), "growth elements",
-             p.growth.empty() ? int64_t{0} : p.growth.num_elements(),
-             "given with scores and only with them")
-      .OptionalTensor("victims", p.victims, kI32, {kv_heads})
-      .Value(p.sink_tokens >= 0, "sink_tokens", p.sink_tokens, ">= 0")
-      .Value(p.recent_tokens >= 0, "recent_tokens", p.recent_tokens, ">= 0");
+void CheckFamily(const DecodedToken& t, const DecodedToken& first,
+                 Validator* check) {
+  const auto same = [&](const char* field, int64_t value, int64_t wanted) {
+    if (value == wanted) return;
+    check->Value(false, field, value,
+                 std::to_string(wanted) + " (as of the first token)");
+  };
+  same("q.shape[0]", t.q.shape[0], first.q.shape[0]);
+  same("cache.k.shape[0]", t.cache.k.shape[0], first.cache.k.shape[0]);
+  same("cache.k.shape[2]", t.cache.k.shape[2], first.cache.k.shape[2]);
+  same("bytes of an element of cache.k", SizeOf(t.cache.k.dtype),
+       SizeOf(first.cache.k.dtype));
+}
+
+void CheckToken(const DecodedToken& t, Validator* check) {
+  const Extent heads{t.q.shape[0], "heads of q"};
+  const Extent kv_heads{t.cache.k.shape[0], "kv heads of cache.k"};
+  const Extent dim{t.cache.k.shape[2], "head_dim of cache.k"};
+  CheckCache(t.cache, check);
+  check->Tensor("q", t.q, kF32, {kAny, dim})
+      .Tensor("k", t.k, kF32, {kv_heads, dim})
+      .Tensor("v", t.v, kF32, {kv_heads, dim})
+      .Tensor("slots", t.slots, kI32, {kv_heads})
+      .Tensor("out", t.out, kF32, {heads, dim})
+      .Value(t.position >= 0, "position", int64_t{t.position}, ">= 0")
+      .Value(t.q.shape[0] >= 1, "q.shape[0]", t.q.shape[0], ">= 1")
+      .Value(t.cache.used >= 1, "cache.used", t.cache.used, ">= 1");
+  if (!check->ok()) return;
+  if (t.q.shape[0] % t.cache.k.shape[0] != 0) {
+    check->Value(false, "q.shape[0]", t.q.shape[0],
+                 "a multiple of " + std::to_string(t.cache.k.shape[0]) +
+                     " (kv heads of cache.k)");
+  }
+  CheckBookkeeping(t, check);
+  check->Range("slots", t.slots, 0, t.cache.used);
+}
+
+// Says which of the tokens the message is about.
+Status OfToken(const Status& status, size_t index) {
+  std::string message = status.message();
+  message.insert(message.find(": ") + 2,
+                 "tokens[" + std::to_string(index) + "].");
+  return InvalidArgument(std::move(message));
 }
 
 }  // namespace
 
 Status Validate(const CacheDecodeParams& p, Values values) {
-  const Extent heads{p.q.shape[0], "heads of q"};
-  const Extent dim{p.cache.k.shape[2], "head_dim of cache.k"};
-  Validator check("cache_decode");
-  CheckCache(p.cache, &check);
-  check.Tensor("q", p.q, kF32, {kAny, dim})
-      .Tensor("out", p.out, kF32, {heads, dim})
-      .Value(p.position >= 0, "position", int64_t{p.position}, ">= 0")
-      .Value(std::isfinite(p.scale), "scale", p.scale, "finite")
+  Validator check("cache_decode", values);
+  check.Value(std::isfinite(p.scale), "scale", p.scale, "finite")
       .Value(p.window >= 0, "window", p.window, ">= 0");
   if (!check.ok()) return check.status();
-  check.Value(p.q.shape[0] % p.cache.k.shape[0] == 0, "q.shape[0]",
-              p.q.shape[0],
-              "a multiple of " + std::to_string(p.cache.k.shape[0]) +
-                  " (kv heads of cache.k)");
-  CheckBookkeeping(p, &check);
-  if (values == Values::kOnDevice) return check.status();
-  for (int64_t h = 0; h < p.cache.k.shape[0] && check.ok(); ++h) {
-    check.Value(SeesASlot(p, h), "position", int64_t{p.position},
-                "at least the position of one slot of kv head " +
-                    std::to_string(h) + " (no visible slot)");
+  for (size_t i = 0; i < p.tokens.size(); ++i) {
+    CheckToken(p.tokens[i], &check);
+    if (check.ok()) CheckFamily(p.tokens[i], p.tokens[0], &check);
+    if (!check.ok()) return OfToken(check.status(), i);
   }
   return check.status();
 }

@@ -170,4 +170,8 @@ Status CpuBackend::CacheCompact(const CacheCompactParams& p) {
   return Guarded(p, cpu::CacheCompact, *context_);
 }
 
+Status CpuBackend::SampleTokens(const SampleTokensParams& p) {
+  return Guarded(p, cpu::SampleTokens, *context_);
+}
+
 }  // namespace sinklora::kernels

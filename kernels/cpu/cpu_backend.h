@@ -52,6 +52,7 @@ class CpuBackend final : public HostBackend {
   Status CacheDecode(const CacheDecodeParams& p) override;
   Status CacheColumnSums(const CacheColumnSumsParams& p) override;
   Status CacheCompact(const CacheCompactParams& p) override;
+  Status SampleTokens(const SampleTokensParams& p) override;
 
  private:
   std::unique_ptr<cpu::CpuContext> context_;

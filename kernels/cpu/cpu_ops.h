@@ -39,6 +39,7 @@ void CacheAttention(const CacheAttentionParams& p, CpuContext& context);
 void CacheDecode(const CacheDecodeParams& p, CpuContext& context);
 void CacheColumnSums(const CacheColumnSumsParams& p, CpuContext& context);
 void CacheCompact(const CacheCompactParams& p, CpuContext& context);
+void SampleTokens(const SampleTokensParams& p, CpuContext& context);
 
 }  // namespace sinklora::kernels::cpu
 

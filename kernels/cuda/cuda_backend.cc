@@ -245,4 +245,8 @@ Status CudaBackend::CacheCompact(const CacheCompactParams& p) {
   return Queue(p, CacheCompactCuda);
 }
 
+Status CudaBackend::SampleTokens(const SampleTokensParams& p) {
+  return Queue(p, SampleTokensCuda);
+}
+
 }  // namespace sinklora::kernels::cuda

@@ -68,6 +68,7 @@ class CudaBackend final : public Backend {
   Status CacheDecode(const CacheDecodeParams& p) override;
   Status CacheColumnSums(const CacheColumnSumsParams& p) override;
   Status CacheCompact(const CacheCompactParams& p) override;
+  Status SampleTokens(const SampleTokensParams& p) override;
 
   Status MakeCollectiveId(CollectiveId* out) override;
   Status JoinCollective(const JoinCollectiveParams& p,

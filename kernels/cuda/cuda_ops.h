@@ -1,8 +1,9 @@
 // The CUDA kernels, one function an op. Each queues its work on the context's
-// stream and returns; results for the host (SumSquares, LinearCrossEntropy) are
-// waited for. Sums have a fixed order and no float is added atomically, so that
-// equal inputs give equal bits. REQUIRES: params that Validate(p, kOnDevice)
-// accepts. May throw std::bad_alloc; the backend catches.
+// stream and returns; results for the host (SumSquares, LinearCrossEntropy,
+// SampleTokens) are waited for. Sums have a fixed order and no float is added
+// atomically, so that equal inputs give equal bits. REQUIRES: params that
+// Validate(p, kOnDevice) accepts. May throw std::bad_alloc; the backend
+// catches.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_KERNELS_CUDA_CUDA_OPS_H_
@@ -48,6 +49,7 @@ Status CacheDecodeCuda(const CacheDecodeParams& p, CudaContext& context);
 Status CacheColumnSumsCuda(const CacheColumnSumsParams& p,
                            CudaContext& context);
 Status CacheCompactCuda(const CacheCompactParams& p, CudaContext& context);
+Status SampleTokensCuda(const SampleTokensParams& p, CudaContext& context);
 
 }  // namespace sinklora::kernels::cuda
 

@@ -20,7 +20,7 @@
 //   Bf16FromFloat, FloatFromBf16, PackBf16    round to nearest even
 //   Exp2                                  2^x to 2 ulp, 0 for -inf
 //   AtomicMin, AtomicMax, AtomicAdd       of integers; the value before
-//   CountBits, LowestBit, BitsOfFloat     of 32 bits
+//   CountBits, LowestBit, BitsOfFloat, FloatOfBits    of 32 bits
 // Warp operations take all 32 lanes, so blocks are multiples of 32 threads.
 //
 // SPDX-License-Identifier: Apache-2.0

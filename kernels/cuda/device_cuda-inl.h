@@ -80,6 +80,10 @@ SINKLORA_DEVICE uint32_t AtomicMax(uint32_t* to, uint32_t value) {
 SINKLORA_DEVICE int32_t AtomicAdd(int32_t* to, int32_t value) {
   return atomicAdd(to, value);
 }
+SINKLORA_DEVICE unsigned long long AtomicAdd(unsigned long long* to,
+                                             unsigned long long value) {
+  return atomicAdd(to, value);
+}
 SINKLORA_DEVICE int CountBits(uint32_t bits) { return __popc(bits); }
 // Of a word that is not 0.
 SINKLORA_DEVICE int LowestBit(uint32_t bits) {
@@ -87,6 +91,9 @@ SINKLORA_DEVICE int LowestBit(uint32_t bits) {
 }
 SINKLORA_DEVICE uint32_t BitsOfFloat(float value) {
   return __float_as_uint(value);
+}
+SINKLORA_DEVICE float FloatOfBits(uint32_t bits) {
+  return __uint_as_float(bits);
 }
 
 SINKLORA_DEVICE uint32_t SharedAddress(const void* shared) {

@@ -15,7 +15,6 @@ struct Named {
   const char* field;
   int64_t low;  // of kBelow: [low, limit)
   Limit limit;
-  bool scalar = false;  // has no index
 };
 
 Named NameOf(ValueCheck check) {
@@ -38,8 +37,8 @@ Named NameOf(ValueCheck check) {
       return {"cache_write", "slots", 0, Limit::kBelow};
     case ValueCheck::kCacheAttentionPosition:
       return {"cache_attention", "position", 0, Limit::kVisible};
-    case ValueCheck::kCacheDecodePosition:
-      return {"cache_decode", "position", 0, Limit::kVisible, true};
+    case ValueCheck::kCacheDecodeSlots:
+      return {"cache_decode", "slots", 0, Limit::kBelow};
     case ValueCheck::kCacheCompactKeep:
       return {"cache_compact", "keep", 0, Limit::kBelow};
     case ValueCheck::kCacheCompactOrder:
@@ -92,7 +91,7 @@ Status ToStatus(const DeviceFaults& faults) {
     if (fault.columns > 0) {
       message.append(Bracketed(index / fault.columns))
           .append(Bracketed(index % fault.columns));
-    } else if (!named.scalar) {
+    } else {
       message.append(Bracketed(index));
     }
     message.append(" is ")

@@ -22,7 +22,7 @@ enum class ValueCheck : int {
   kCacheWritePosition,
   kCacheWriteSlots,
   kCacheAttentionPosition,  // no visible slot; `limit` is the kv head
-  kCacheDecodePosition,     // the same
+  kCacheDecodeSlots,
   kCacheCompactKeep,
   kCacheCompactOrder,
 };

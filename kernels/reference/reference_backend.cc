@@ -131,4 +131,8 @@ Status ReferenceBackend::CacheCompact(const CacheCompactParams& p) {
   return Checked(p, reference::CacheCompact);
 }
 
+Status ReferenceBackend::SampleTokens(const SampleTokensParams& p) {
+  return Checked(p, reference::SampleTokens);
+}
+
 }  // namespace sinklora::kernels

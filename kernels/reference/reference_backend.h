@@ -48,6 +48,7 @@ class ReferenceBackend final : public HostBackend {
   Status CacheDecode(const CacheDecodeParams& p) override;
   Status CacheColumnSums(const CacheColumnSumsParams& p) override;
   Status CacheCompact(const CacheCompactParams& p) override;
+  Status SampleTokens(const SampleTokensParams& p) override;
 };
 
 }  // namespace sinklora::kernels

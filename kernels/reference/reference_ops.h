@@ -37,6 +37,7 @@ void CacheAttention(const CacheAttentionParams& p);
 void CacheDecode(const CacheDecodeParams& p);
 void CacheColumnSums(const CacheColumnSumsParams& p);
 void CacheCompact(const CacheCompactParams& p);
+void SampleTokens(const SampleTokensParams& p);
 
 }  // namespace sinklora::kernels::reference
 

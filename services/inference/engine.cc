@@ -10,6 +10,7 @@
 #include "common/base/exceptions.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
+#include "common/model/sampler.h"
 
 namespace sinklora::inference {
 namespace {
@@ -367,7 +368,7 @@ bool Engine::StepRunning() {
     } else if (task->decoding()) {
       decoding.push_back(task.get());
     } else {
-      Advance(task.get(), [](GenerationTask* t) { t->Prefill(); });
+      Prefill(task.get());
       stepped = true;
     }
   }
@@ -376,6 +377,34 @@ bool Engine::StepRunning() {
     stepped = true;
   }
   return RemoveDone() || stepped;
+}
+
+void Engine::Prefill(GenerationTask* task) {
+  Advance(task, [](GenerationTask* t) { t->Prefill(); });
+  if (task->done() || !task->decoding()) return;
+  std::vector<absl::StatusOr<int32_t>> token(1, int32_t{0});
+  SampleTogether({&task, 1}, token);
+  Advance(task, [&](GenerationTask* t) { t->FinishPrefill(token[0]); });
+}
+
+void Engine::SampleTogether(std::span<GenerationTask* const> tasks,
+                            std::span<absl::StatusOr<int32_t>> tokens) {
+  std::vector<SampleRequest> requests;
+  std::vector<size_t> taken;
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    if (!tokens[i].ok()) continue;
+    requests.push_back(tasks[i]->sample_request());
+    taken.push_back(i);
+  }
+  std::vector<absl::StatusOr<int32_t>> sampled;
+  const absl::Status status = RunGuarded("sampling", [&] {
+    sampled = SampleTokens(backend_.get(), requests);
+    return absl::OkStatus();
+  });
+  if (!status.ok()) sampled.assign(requests.size(), status);
+  for (size_t r = 0; r < taken.size(); ++r) {
+    tokens[taken[r]] = std::move(sampled[r]);
+  }
 }
 
 void Engine::DecodeTogether(std::span<GenerationTask* const> tasks) {
@@ -393,12 +422,22 @@ void Engine::DecodeTogether(std::span<GenerationTask* const> tasks) {
   });
   // What threw may have left any of them half-way.
   if (!status.ok()) outcomes.assign(tasks.size(), status);
+  std::vector<absl::StatusOr<int32_t>> next_tokens;
+  for (const absl::Status& outcome : outcomes) {
+    if (outcome.ok()) {
+      next_tokens.emplace_back(0);
+    } else {
+      next_tokens.emplace_back(outcome);
+    }
+  }
+  SampleTogether(tasks, next_tokens);
   const double seconds =
       static_cast<double>(clock_->MonotonicMicros() - start_micros) * 1e-6;
   metrics_->decode_batch_sequences->Observe(static_cast<double>(tasks.size()));
   for (size_t i = 0; i < tasks.size(); ++i) {
-    Advance(tasks[i],
-            [&](GenerationTask* t) { t->FinishDecode(outcomes[i], seconds); });
+    Advance(tasks[i], [&](GenerationTask* t) {
+      t->FinishDecode(next_tokens[i], seconds);
+    });
   }
 }
 

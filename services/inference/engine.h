@@ -107,8 +107,14 @@ class Engine {
   absl::Status MemoryError(const GenerationTask& task) const;
   void UpdatePlannedBytes();
   bool StepRunning();
+  // The next chunk of the prompt and, behind the last one, the first token.
+  void Prefill(GenerationTask* task);
   // One new token for each of `tasks`.
   void DecodeTogether(std::span<GenerationTask* const> tasks);
+  // Replaces those of `tokens` that are OK by what is sampled from the logits
+  // of their tasks, in one op.
+  void SampleTogether(std::span<GenerationTask* const> tasks,
+                      std::span<absl::StatusOr<int32_t>> tokens);
   // Calls a part of `task`, which fails when that throws.
   template <typename Part>
   static void Advance(GenerationTask* task, const Part& part);

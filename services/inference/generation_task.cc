@@ -65,7 +65,7 @@ void GenerationTask::Prefill() {
 }
 
 absl::Status GenerationTask::PrefillChunk() {
-  const int64_t start_micros = clock_->MonotonicMicros();
+  chunk_start_micros_ = clock_->MonotonicMicros();
   const int64_t count =
       std::min(prefill_chunk_tokens_, usage_.prompt_tokens - prefilled_tokens_);
   const bool last = prefilled_tokens_ + count == usage_.prompt_tokens;
@@ -73,23 +73,34 @@ absl::Status GenerationTask::PrefillChunk() {
       std::span(request_.prompt).subspan(prefilled_tokens_, count), last));
   prefilled_tokens_ += count;
   metrics_->prompt_tokens->Increment(static_cast<double>(count));
-  usage_.prefill_seconds += SecondsSince(start_micros);
+  // The last one ends where its token is there.
+  if (!last) usage_.prefill_seconds += SecondsSince(chunk_start_micros_);
   UpdateCacheMetrics();
-  return last ? EmitToken() : absl::OkStatus();
+  return absl::OkStatus();
 }
 
-void GenerationTask::FinishDecode(const absl::Status& status, double seconds) {
-  if (!status.ok()) return Fail(status);
+SampleRequest GenerationTask::sample_request() const {
+  return {.logits = sequence_->device_logits(),
+          .options = request_.sampling,
+          .index = usage_.generated_tokens};
+}
+
+void GenerationTask::FinishPrefill(const absl::StatusOr<int32_t>& token) {
+  if (!token.ok()) return Fail(token.status());
+  usage_.prefill_seconds += SecondsSince(chunk_start_micros_);
+  EmitToken(*token);
+}
+
+void GenerationTask::FinishDecode(const absl::StatusOr<int32_t>& token,
+                                  double seconds) {
+  if (!token.ok()) return Fail(token.status());
   usage_.decode_seconds += seconds;
   UpdateCacheMetrics();
-  const absl::Status emitted = EmitToken();
-  if (!emitted.ok()) Fail(emitted);
+  EmitToken(*token);
 }
 
-absl::Status GenerationTask::EmitToken() {
-  SL_ASSIGN_OR_RETURN(last_token_,
-                      SampleToken(sequence_->logits(), request_.sampling,
-                                  usage_.generated_tokens));
+void GenerationTask::EmitToken(int32_t token) {
+  last_token_ = token;
   ++usage_.generated_tokens;
   ObserveToken();
 
@@ -113,7 +124,6 @@ absl::Status GenerationTask::EmitToken() {
   } else if (full) {
     Succeed(FinishReason::kLength);
   }
-  return absl::OkStatus();
 }
 
 void GenerationTask::ObserveToken() {

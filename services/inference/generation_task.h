@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
+#include "common/model/sampler.h"
 #include "services/inference/generation.h"
 #include "services/inference/metrics.h"
 #include "services/inference/stop_matcher.h"
@@ -52,22 +53,26 @@ class GenerationTask {
   // Makes the sequence. Once, before the first step.
   void Start();
   // The next chunk of the prompt. An error, a cancellation or the end of the
-  // text ends the task and frees its cache, here and in FinishDecode.
+  // text ends the task and frees its cache, here and in the Finish methods.
   void Prefill();
   // Whether the prompt is read, so that the next step is a token to decode:
-  // last_token() by sequence(), then FinishDecode with what came of it and how
-  // long the step took, for all that were decoded together.
+  // last_token() by sequence(), sample_request() from what comes of it, then
+  // FinishDecode with the token or the error of either and how long both took
+  // for all that were decoded together. The first token is sampled after the
+  // last chunk and goes to FinishPrefill.
   bool decoding() const { return prefilled_tokens_ == usage_.prompt_tokens; }
   Sequence* sequence() const { return sequence_.get(); }
   int32_t last_token() const { return last_token_; }
-  void FinishDecode(const absl::Status& status, double seconds);
+  SampleRequest sample_request() const;
+  void FinishPrefill(const absl::StatusOr<int32_t>& token);
+  void FinishDecode(const absl::StatusOr<int32_t>& token, double seconds);
   // Ends the task with an error.
   void Fail(const absl::Status& status);
 
  private:
   absl::Status PrefillChunk();
-  // Samples from the sequence's logits and hands the text out.
-  absl::Status EmitToken();
+  // Hands out the text of the new token.
+  void EmitToken(int32_t token);
   void ObserveToken();
   void UpdateCacheMetrics();
   void ReleaseSequence();
@@ -89,6 +94,7 @@ class GenerationTask {
   int64_t prefilled_tokens_ = 0;
   int32_t last_token_ = 0;
   int64_t last_token_micros_ = 0;
+  int64_t chunk_start_micros_ = 0;  // of the prompt's last chunk so far
   std::optional<absl::StatusOr<GenerationResult>> outcome_;
 };
 

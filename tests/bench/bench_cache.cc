@@ -77,27 +77,36 @@ PreparedOp Attention(Backend* backend, const Shape& s) {
 // so every token is protected: all of the search and none of the writing.
 PreparedOp Decode(Backend* backend, const Shape& s, bool scores) {
   auto x = std::make_shared<Cache>(backend, s);
+  const auto ints = [&](int32_t value) {
+    return std::make_shared<Tensor>(
+        Tensor::Ints(backend, {s.kv_heads}, [=](int64_t) { return value; }));
+  };
   auto growth = std::make_shared<Tensor>(
       Tensor::Zeros(backend, DType::kF32, {s.kv_heads}));
-  auto victims = std::make_shared<Tensor>(
-      Tensor::Ints(backend, {s.kv_heads}, [](int64_t) { return 0; }));
+  auto victims = ints(0);
+  auto slots = ints(static_cast<int32_t>(s.slots - 1));
+  auto row = std::make_shared<Tensor>(
+      Tensor::Random(backend, DType::kF32, {s.kv_heads, kHeadDim}));
   return {{x->k.bytes() + x->v.bytes(), Limit::kRead}, [=] {
-            kernels::CacheDecodeParams p{
+            kernels::DecodedToken token{
                 .q = x->q.view(),
+                .k = row->view(),
+                .v = row->view(),
+                .slots = slots->view(),
                 .position = static_cast<int32_t>(s.slots - 1),
                 .cache = x->view,
-                .scale = Cache::Scale(),
                 .out = x->out.view()};
-            p.q.rank = p.out.rank = 2;
-            p.q.shape = p.out.shape = {s.heads, kHeadDim, 1, 1};
-            p.q.stride = p.out.stride = {kHeadDim, 1, 1, 1};
+            token.q.rank = token.out.rank = 2;
+            token.q.shape = token.out.shape = {s.heads, kHeadDim, 1, 1};
+            token.q.stride = token.out.stride = {kHeadDim, 1, 1, 1};
             if (scores) {
-              p.scores = x->scores.view();
-              p.growth = growth->view();
-              p.victims = victims->view();
-              p.recent_tokens = s.slots;
+              token.scores = x->scores.view();
+              token.growth = growth->view();
+              token.victims = victims->view();
+              token.recent_tokens = s.slots;
             }
-            return backend->CacheDecode(p);
+            return backend->CacheDecode(
+                {.tokens = {&token, 1}, .scale = Cache::Scale()});
           }};
 }
 PreparedOp DecodeAlone(Backend* backend, const Shape& s) {

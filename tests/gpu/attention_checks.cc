@@ -186,11 +186,127 @@ void CheckCache(Checker* checker, const Shape& s, DType storage, int64_t used,
                  run, {near, sums, kExact});
 }
 
+// One sequence of a batch to decode.
+struct Decoding {
+  Decoding(const Shape& s, DType storage, int64_t used, uint64_t seed)
+      : cache_k(storage, {s.kv_heads, used, s.head_dim}),
+        cache_v(storage, {s.kv_heads, used, s.head_dim}),
+        k_scale(kF32, {s.kv_heads, used}),
+        v_scale(kF32, {s.kv_heads, used}),
+        q(HostData::Random(kF32, {s.heads, s.head_dim}, seed)),
+        k(HostData::Random(kF32, {s.kv_heads, s.head_dim}, seed + 1)),
+        v(HostData::Random(kF32, {s.kv_heads, s.head_dim}, seed + 2)),
+        scores(HostData::Random(kF32, {s.kv_heads, used}, seed, 0.0)),
+        out(kF32, {s.heads, s.head_dim}),
+        growth(kF32, {s.kv_heads}),
+        victims(DType::kI32, {s.kv_heads}) {
+    std::vector<int32_t> held, last;
+    for (int64_t h = 0; h < s.kv_heads; ++h) {
+      for (int64_t t = 0; t < used; ++t) {
+        held.push_back(t + 1 < used ? static_cast<int32_t>(t) : -1);
+      }
+      last.push_back(static_cast<int32_t>(used - 1));
+    }
+    positions = HostData::Ints({s.kv_heads, used}, held);
+    slots = HostData::Ints({s.kv_heads}, last);
+  }
+  kernels::CacheView Cache(DType storage, int64_t used) {
+    kernels::CacheView cache{.k = cache_k.view(),
+                             .v = cache_v.view(),
+                             .positions = positions.view(),
+                             .used = used};
+    if (storage == DType::kI8) {
+      cache.k_scale = k_scale.view();
+      cache.v_scale = v_scale.view();
+    }
+    return cache;
+  }
+  // Fills the cache but for the last token.
+  Status Fill(Backend& backend, const Shape& s, DType storage, int64_t used) {
+    const int64_t count = used - 1;
+    if (count == 0) return kernels::OkStatus();
+    HostData rows = HostData::Random(kF32, {count, s.kv_heads, s.head_dim}, 9);
+    std::vector<int32_t> at, places;
+    for (int64_t h = 0; h < s.kv_heads; ++h) {
+      for (int64_t t = 0; t < count; ++t) {
+        places.push_back(static_cast<int32_t>(t));
+        if (h == 0) at.push_back(static_cast<int32_t>(t));
+      }
+    }
+    HostData position = HostData::Ints({count}, at);
+    HostData place = HostData::Ints({s.kv_heads, count}, places);
+    return backend.CacheWrite({.k = rows.view(),
+                               .v = rows.view(),
+                               .position = position.view(),
+                               .slots = place.view(),
+                               .cache = Cache(storage, used)});
+  }
+
+  HostData cache_k, cache_v, k_scale, v_scale, positions, slots;
+  HostData q, k, v, scores, out, growth, victims;
+};
+
+// Decodes a token of sequences of these lengths in one batch.
+void CheckDecode(Checker* checker, const Shape& s, DType storage,
+                 const std::vector<int64_t>& lengths) {
+  const auto run = [&](Backend& backend, Outputs* out) {
+    out->clear();
+    std::vector<Decoding> all;
+    all.reserve(lengths.size());
+    std::vector<kernels::DecodedToken> tokens;
+    Status status;
+    for (const int64_t used : lengths) {
+      Decoding& d = all.emplace_back(s, storage, used, 50 + used);
+      if (status.ok()) status = d.Fill(backend, s, storage, used);
+      auto& t = tokens.emplace_back(
+          kernels::DecodedToken{.q = d.q.view(),
+                                .k = d.k.view(),
+                                .v = d.v.view(),
+                                .slots = d.slots.view(),
+                                .position = static_cast<int32_t>(used - 1),
+                                .cache = d.Cache(storage, used),
+                                .out = d.out.view(),
+                                .victims = d.victims.view(),
+                                .sink_tokens = 2,
+                                .recent_tokens = 8});
+      if (tokens.size() % 2 == 0) continue;
+      t.scores = d.scores.view();
+      t.growth = d.growth.view();
+    }
+    if (status.ok()) {
+      status = backend.CacheDecode(
+          {.tokens = tokens,
+           .scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim))});
+    }
+    for (size_t i = 0; i < all.size(); ++i) {
+      out->push_back(all[i].out);
+      // By score the order of near ones may differ between backends.
+      if (i % 2 == 1) out->push_back(all[i].positions);
+      if (i % 2 == 0) out->push_back(all[i].growth);
+    }
+    return status;
+  };
+  const Tolerance near = AttentionTolerance(s.head_dim, kLargestScore);
+  Tolerance sums = near;
+  sums.of_largest += SumTolerance(s.heads * 64).of_largest;
+  std::vector<Tolerance> tolerances;
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    tolerances.push_back(near);
+    tolerances.push_back(i % 2 == 1 ? kExact : sums);
+  }
+  checker->Check("cache_decode",
+                 Text(s) + " storage " +
+                     std::to_string(static_cast<int>(storage)) + " batch " +
+                     std::to_string(lengths.size()),
+                 run, tolerances);
+}
+
 }  // namespace
 
 void CheckAttentionOps(Checker* checker, bool quick) {
   CheckPatterns(checker, {4, 2, 64}, DType::kBF16);
   CheckCache(checker, {4, 2, 64}, DType::kBF16, 70, 3);
+  CheckDecode(checker, {4, 2, 64}, DType::kBF16, {1, 300, 40});
   if (quick) return;
   for (const Shape& s : {Shape{4, 4, 128}, Shape{8, 2, 128}, Shape{2, 1, 32},
                          Shape{2, 2, 256}, Shape{4, 1, 96}, Shape{3, 1, 40}}) {
@@ -200,6 +316,7 @@ void CheckAttentionOps(Checker* checker, bool quick) {
       for (int64_t tokens : {1, 5, 64}) {
         CheckCache(checker, s, storage, 400, tokens);
       }
+      CheckDecode(checker, s, storage, {700, 1, 128, 5000, 129, 33});
     }
   }
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cmath>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -301,6 +302,38 @@ void CheckTokens(Checker* checker, int64_t tokens, int64_t dim) {
        SumTolerance(dim + tokens), kExact});
 }
 
+// Rows of one settings each, over ties, forbidden tokens and a bad logit.
+void CheckSampling(Checker* checker, int64_t vocab) {
+  HostData logits = HostData::Random(kF32, {6, vocab}, 41, 3.0);
+  auto* row = logits.view().as<float>();
+  for (int64_t i = 0; i < vocab; ++i) {
+    row[vocab + i] = std::round(row[vocab + i]);
+    row[2 * vocab + i] = 1.25f;
+    if (i % 2 == 0) row[3 * vocab + i] = -INFINITY;
+  }
+  row[5 * vocab - 1] = NAN;
+  checker->Check(
+      "sample_tokens", Text({6, vocab}),
+      [&](Backend& backend, Outputs* out) {
+        std::vector<kernels::SampleRow> rows;
+        for (int64_t i = 0; i < 600; ++i) {
+          rows.push_back(
+              {.logits =
+                   kernels::ConstTensorView(row + i % 6 * vocab, kF32, {vocab}),
+               .temperature = static_cast<double>(i % 5) * 0.5,
+               .top_k = i % 7 == 0 ? 1 + i : 0,
+               .top_p = i % 4 == 0 ? 1.0 : 0.2 * static_cast<double>(i % 4),
+               .draw = static_cast<double>(i * 37 % 600) / 600});
+        }
+        std::vector<int32_t> ids(rows.size(), -7);
+        const Status status =
+            backend.SampleTokens({.rows = rows, .ids = ids.data()});
+        out->assign(1, HostData::Ints({600}, ids));
+        return status;
+      },
+      {kExact});
+}
+
 }  // namespace
 
 void CheckAllOps(Checker* checker, bool quick) {
@@ -313,8 +346,10 @@ void CheckAllOps(Checker* checker, bool quick) {
     CheckQuantized(checker, format, 1, 130, 95, kF32);
     CheckQuantized(checker, format, 6, 65, 64, kBF16);
   }
+  CheckSampling(checker, 1300);
   CheckAttentionOps(checker, quick);
   if (quick) return;
+  for (int64_t vocab : {1, 32000, 128256}) CheckSampling(checker, vocab);
   for (int64_t m : {1, 2, 17, 65, 130}) {
     CheckMatMul(checker, m, 257, 100);
     CheckMatMul(checker, m, 256, 512);

@@ -105,7 +105,7 @@ absl::Status Logits(const std::string& model_dir, const std::string& adapter,
     SL_RETURN_IF_ERROR(i == 0
                            ? sequence->Prefill(std::span(ids.data(), 1), true)
                            : sequence->Decode(ids[i]));
-    const auto row = sequence->logits();
+    SL_ASSIGN_OR_RETURN(const std::vector<float> row, sequence->logits());
     logits.insert(logits.end(), row.begin(), row.end());
   }
   const TensorBytes bytes(logits.data(), {tokens, files->config().vocab_size},

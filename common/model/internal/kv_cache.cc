@@ -70,11 +70,7 @@ int64_t KvCache::PlannedBytes(int64_t slots, int64_t tokens) const {
                              (has_scores() ? kernels::SizeOf(DType::kF32) : 0);
   const auto layers = static_cast<int64_t>(layers_.size());
   const int64_t chunk = tokens * (1 + kv_heads_) * kernels::SizeOf(DType::kI32);
-  // What was evicted and how much the scores grew.
-  const int64_t books =
-      layers * kv_heads_ *
-      (kernels::SizeOf(DType::kI32) + kernels::SizeOf(DType::kF32));
-  return layers * kv_heads_ * slots * slot_bytes + chunk + books;
+  return layers * kv_heads_ * slots * slot_bytes + chunk;
 }
 
 absl::Status KvCache::Allocate(Layer* layer, int64_t slots) {
@@ -148,6 +144,17 @@ void KvCache::AssignSlots(Layer* layer) const {
   }
   if (!reuse) layer->used += chunk_tokens_;
   layer->free_slots.clear();
+}
+
+void KvCache::BeginStep(int64_t position, std::span<int32_t> slots) {
+  chunk_position_ = position;
+  chunk_tokens_ = 1;
+  seen_tokens_ = position + 1;
+  auto to = slots.begin();
+  for (Layer& layer : layers_) {
+    AssignSlots(&layer);
+    to = std::copy(layer.chunk_slots.begin(), layer.chunk_slots.end(), to);
+  }
 }
 
 absl::Status KvCache::Write(int64_t layer_index,

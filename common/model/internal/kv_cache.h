@@ -4,8 +4,9 @@
 // Life: Reserve() -> per chunk of the prompt {NextChunk(), per layer Write()
 // and, for H2O, AddScores()} -> EndPrefill(), which evicts down to the budget
 // and moves what is left into buffers of that size -> per decoded token
-// {NextChunk(1), per layer Write() and Decode(), EndStep()}. A decoded token
-// takes the slot that the last eviction freed, so nothing moves while decoding.
+// {BeginStep(), per layer Decoded() for the batch's CacheDecode, EndStep()}. A
+// decoded token takes the slot that the last eviction freed, so nothing moves
+// while decoding.
 //
 // Not thread-safe. Must not outlive its backend.
 //
@@ -15,6 +16,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -41,8 +43,8 @@ class KvCache {
   int64_t PromptSlots(int64_t prompt_tokens) const {
     return std::max(prompt_tokens, steady_slots_);
   }
-  // Device memory of `slots` slots in every layer and of what a step of
-  // `tokens` tokens needs beside them.
+  // Device memory of `slots` slots in every layer and of the table of a chunk
+  // of `tokens` tokens; a decoded token has none.
   int64_t PlannedBytes(int64_t slots, int64_t tokens) const;
   bool has_scores() const { return policy_ == CachePolicyKind::kH2o; }
 
@@ -64,13 +66,31 @@ class KvCache {
   // when not, or when a score is not finite.
   absl::Status AddScores(int64_t layer, const kernels::ConstTensorView& q,
                          const kernels::ConstTensorView& lse, float scale);
-  // The announced token attends: q, out [heads, head_dim] f32. Adds to the
-  // scores and, when the layer is over budget, evicts one token per kv head.
-  absl::Status Decode(int64_t layer, const kernels::ConstTensorView& q,
-                      float scale, const kernels::TensorView& out);
+
+  // Values a step has of this sequence: one a layer and kv head.
+  int64_t step_values() const {
+    return static_cast<int64_t>(layers_.size()) * kv_heads_;
+  }
+  kernels::DType storage() const { return dtype_; }
+  // Announces one decoded token and gives the slots it takes,
+  // [layers, kv_heads].
+  void BeginStep(int64_t position, std::span<int32_t> slots);
+  // What decoding takes and gives in one layer, in the backend's memory.
+  struct DecodeRow {
+    kernels::ConstTensorView q, k, v;  // [heads or kv_heads, head_dim] f32
+    kernels::TensorView out;           // [heads, head_dim] f32
+    // [layers, kv_heads]: slots is what BeginStep gave; EndStep takes the rest.
+    kernels::TensorView slots, growth, victims;
+  };
+  // The announced token in `layer`, to be attended: adds to the scores and,
+  // when the layer is over budget, evicts one token per kv head.
+  kernels::DecodedToken Decoded(int64_t layer, const DecodeRow& row) const;
+  // Whether EndStep looks at growth or victims.
+  bool FindsSomething() const;
   // After the last layer: learns what was evicted and checks the scores as
-  // AddScores does.
-  absl::Status EndStep();
+  // AddScores does. growth, victims: [layers, kv_heads].
+  absl::Status EndStep(std::span<const float> growth,
+                       std::span<const int32_t> victims);
   // Evicts every layer down to the budget, then shrinks the buffers to
   // steady_slots().
   absl::Status EndPrefill();
@@ -95,15 +115,16 @@ class KvCache {
     EvictionRule rule;
     int64_t used = 0;  // slots [0, used) were written
     std::vector<int32_t>
-        free_slots;       // one a kv head after an eviction, else empty
-    bool evicts = false;  // in this step
+        free_slots;  // one a kv head after an eviction, else empty
     std::vector<int32_t>
         chunk_slots;  // of the chunk being written, [kv_heads, tokens]
   };
 
   absl::Status Allocate(Layer* layer, int64_t slots);
-  absl::Status TakeVictims(const std::vector<int32_t>& victims);
-  absl::Status CheckGrowth(const std::vector<float>& growth) const;
+  // In this step.
+  bool Evicts(const Layer& layer) const { return layer.used > budget_; }
+  absl::Status TakeVictims(std::span<const int32_t> victims);
+  absl::Status CheckGrowth(std::span<const float> growth) const;
   absl::Status UploadMirrors(const Layer& layer);
   void AssignSlots(Layer* layer) const;
   absl::Status Compact(Layer* layer);
@@ -129,8 +150,6 @@ class KvCache {
 
   DeviceTensor chunk_;  // positions of the chunk, then its slots
   kernels::TensorView chunk_view_;
-  // Of a decoded token, [layers, kv_heads]: what Decode() found.
-  DeviceTensor growth_, victims_;
   int64_t chunk_position_ = 0;
   int64_t chunk_tokens_ = 0;
 

@@ -87,50 +87,43 @@ absl::StatusOr<double> KvCache::RetainedAttentionRatio() const {
   return std::min(1.0, retained / paid);
 }
 
-absl::Status KvCache::Decode(int64_t layer_index,
-                             const kernels::ConstTensorView& q, float scale,
-                             const TensorView& out) {
-  Layer& layer = layers_[layer_index];
-  layer.evicts = layer.used > budget_;
-  kernels::CacheDecodeParams p{
-      .q = q,
-      .position = static_cast<int32_t>(chunk_position_),
-      .cache = view(layer_index),
-      .scale = scale,
-      .window = layer.rule.window,
-      .out = out,
-      .sink_tokens = layer.rule.sink_tokens,
-      .recent_tokens = layer.rule.recent_tokens};
-  const auto of_layer = [&](const DeviceTensor& t) {
-    return TensorView(Element(t.view(), layer_index * kv_heads_),
-                      t.view().dtype, {kv_heads_});
+kernels::DecodedToken KvCache::Decoded(int64_t layer_index,
+                                       const DecodeRow& row) const {
+  const Layer& layer = layers_[layer_index];
+  const auto of_layer = [&](const TensorView& all) {
+    return TensorView(Element(all, layer_index * kv_heads_), all.dtype,
+                      {kv_heads_});
   };
+  kernels::DecodedToken out{.q = row.q,
+                            .k = row.k,
+                            .v = row.v,
+                            .slots = of_layer(row.slots),
+                            .position = static_cast<int32_t>(chunk_position_),
+                            .cache = view(layer_index),
+                            .out = row.out,
+                            .sink_tokens = layer.rule.sink_tokens,
+                            .recent_tokens = layer.rule.recent_tokens};
   if (has_scores()) {
-    p.scores = layer.scores.view();
-    p.growth = of_layer(growth_);
+    out.scores = layer.scores.view();
+    out.growth = of_layer(row.growth);
   }
-  if (layer.evicts) p.victims = of_layer(victims_);
-  return ToAbsl(backend_->CacheDecode(p));
+  if (Evicts(layer)) out.victims = of_layer(row.victims);
+  return out;
 }
 
-absl::Status KvCache::EndStep() {
-  if (has_scores()) {
-    SL_ASSIGN_OR_RETURN(const std::vector<float> growth,
-                        Download(backend_, growth_.view()));
-    SL_RETURN_IF_ERROR(CheckGrowth(growth));
-  }
-  const auto evicts = [](const Layer& layer) { return layer.evicts; };
-  if (std::none_of(layers_.begin(), layers_.end(), evicts)) {
-    return absl::OkStatus();
-  }
-  std::vector<int32_t> victims(layers_.size() * kv_heads_);
-  SL_RETURN_IF_KERNEL_ERROR(
-      backend_->CopyToHost(victims_.view().data, victims.data(),
-                           static_cast<int64_t>(victims.size()) * 4));
+bool KvCache::FindsSomething() const {
+  return has_scores() ||
+         std::any_of(layers_.begin(), layers_.end(),
+                     [this](const Layer& layer) { return Evicts(layer); });
+}
+
+absl::Status KvCache::EndStep(std::span<const float> growth,
+                              std::span<const int32_t> victims) {
+  if (has_scores()) SL_RETURN_IF_ERROR(CheckGrowth(growth));
   return TakeVictims(victims);
 }
 
-absl::Status KvCache::CheckGrowth(const std::vector<float>& growth) const {
+absl::Status KvCache::CheckGrowth(std::span<const float> growth) const {
   const auto group = static_cast<double>(num_heads_ / kv_heads_);
   // No score can hold more than what all queries paid.
   const double tolerance =
@@ -144,10 +137,10 @@ absl::Status KvCache::CheckGrowth(const std::vector<float>& growth) const {
   return absl::OkStatus();
 }
 
-absl::Status KvCache::TakeVictims(const std::vector<int32_t>& victims) {
+absl::Status KvCache::TakeVictims(std::span<const int32_t> victims) {
   for (size_t l = 0; l < layers_.size(); ++l) {
     Layer& layer = layers_[l];
-    if (!layer.evicts) continue;
+    if (!Evicts(layer)) continue;
     const auto first = victims.begin() + static_cast<int64_t>(l) * kv_heads_;
     layer.free_slots.assign(first, first + kv_heads_);
     for (int64_t h = 0; h < kv_heads_; ++h) {
@@ -166,12 +159,7 @@ absl::Status KvCache::EndPrefill() {
   for (Layer& layer : layers_) {
     if (layer.used > budget_) SL_RETURN_IF_ERROR(Compact(&layer));
   }
-  chunk_ = DeviceTensor();  // the next steps need room for one token
-  const auto layers = static_cast<int64_t>(layers_.size());
-  SL_ASSIGN_OR_RETURN(growth_, DeviceTensor::Create(backend_, DType::kF32,
-                                                    {layers, kv_heads_}));
-  SL_ASSIGN_OR_RETURN(victims_, DeviceTensor::Create(backend_, DType::kI32,
-                                                     {layers, kv_heads_}));
+  chunk_ = DeviceTensor();  // decoded tokens need none
   if (slots_ == steady_slots_) return absl::OkStatus();
   for (Layer& layer : layers_) {
     SL_RETURN_IF_ERROR(Resize(&layer, steady_slots_));

@@ -13,6 +13,7 @@
 #include "common/model/internal/activations.h"
 #include "common/model/internal/arena.h"
 #include "common/model/internal/kv_cache.h"
+#include "common/model/internal/logits_memory.h"
 #include "common/model/internal/served_model_impl.h"
 
 namespace sinklora::internal {
@@ -26,7 +27,8 @@ class SequenceImpl : public Sequence {
 
   absl::Status Prefill(std::span<const int32_t> tokens, bool last) override;
   absl::Status Decode(int32_t token) override;
-  std::span<const float> logits() const override { return logits_; }
+  kernels::ConstTensorView device_logits() const override;
+  absl::StatusOr<std::vector<float>> logits() const override;
   int64_t position() const override { return position_; }
   CacheUsage usage() const override { return cache_.usage(); }
   absl::StatusOr<double> RetainedAttentionRatio() const override {
@@ -47,12 +49,17 @@ class SequenceImpl : public Sequence {
   static bool CanShareBatch(const SequenceImpl& a, const SequenceImpl& b) {
     return a.model_ == b.model_ && a.rope_ == b.rope_;
   }
+  // What steps of decoding leave to the next one.
+  struct DecodeMemory {
+    Arena arena;
+    LogitsMemory logits;
+  };
   // Feeds tokens[i] to rows[i], one matrix product for all rows; outcomes[i]
   // says what became of it. A row that fails leaves the others as they are.
   // REQUIRES: all can share a batch, none is twice in it,
   // CheckDecode(tokens[i]) is OK.
   static void DecodeRows(std::span<SequenceImpl* const> rows,
-                         std::span<const int32_t> tokens, Arena* arena,
+                         std::span<const int32_t> tokens, DecodeMemory* memory,
                          std::span<absl::Status> outcomes);
 
  private:
@@ -63,20 +70,24 @@ class SequenceImpl : public Sequence {
         residual[2];  // [tokens, hidden]: in and out of a layer, by turns
     LayerActivations layer;
     LoraScratch lora;
-    kernels::TensorView final_input;  // [logits_rows, hidden]
-    kernels::TensorView logits;       // [logits_rows, vocab]
+    kernels::TensorView final_input;  // [rows with logits, hidden]
 
-    // `positions` only where rows are of several sequences: else the cache's.
-    kernels::TensorView positions;  // [tokens] i32
+    // Of decoded rows, each of a sequence of its own.
+    kernels::TensorView positions;  // [tokens] i32; of a prompt: the cache's
+    // [tokens, layers * kv_heads] i32; see KvCache::DecodeRow.
+    kernels::TensorView slots;
+    // [2 * tokens, layers * kv_heads], 4 bytes each: the growth of each row,
+    // then the victims of each.
+    kernels::TensorView found;
 
-    static Chunk Take(const LlamaConfig& config, int64_t tokens,
-                      int64_t logits_rows, int64_t max_lora_rank, Arena* arena);
+    static Chunk Take(const ServedModelImpl& model, int64_t tokens,
+                      bool decodes, Arena* arena);
     static absl::StatusOr<Chunk> Reserve(const ServedModelImpl& model,
-                                         int64_t tokens, int64_t logits_rows,
+                                         int64_t tokens, bool decodes,
                                          Arena* arena);
     // What Reserve takes from an arena.
-    static int64_t Bytes(const LlamaConfig& config, int64_t tokens,
-                         int64_t logits_rows, int64_t max_lora_rank);
+    static int64_t Bytes(const ServedModelImpl& model, int64_t tokens,
+                         bool decodes);
   };
 
   absl::Status CheckTokens(std::span<const int32_t> tokens) const;
@@ -84,15 +95,27 @@ class SequenceImpl : public Sequence {
   // Feeds `tokens`; computes the logits of the last one when `want_logits`.
   absl::Status Run(std::span<const int32_t> tokens, bool want_logits);
   absl::Status RunLayer(int64_t index, const Chunk& chunk);
-  // hidden [rows, hidden] -> logits of each row.
-  static absl::StatusOr<std::vector<float>> Head(
-      const ServedModelImpl& model, const kernels::TensorView& hidden,
-      const Chunk& chunk);
+  // hidden [rows, hidden] -> logits [rows, vocab].
+  static absl::Status Head(const ServedModelImpl& model,
+                           const kernels::TensorView& hidden,
+                           const Chunk& chunk,
+                           const kernels::TensorView& logits);
   static absl::Status RunRows(std::span<SequenceImpl* const> rows,
-                              std::span<const int32_t> tokens, Arena* arena,
+                              std::span<const int32_t> tokens,
+                              DecodeMemory* memory,
                               std::span<absl::Status> outcomes);
-  // This sequence's part of a layer, row `row` of the chunk.
-  absl::Status AttendRow(int64_t layer, int64_t row, const Chunk& chunk);
+  // Announces a token of each row and uploads what the step is told.
+  static absl::Status BeginRows(std::span<SequenceImpl* const> rows,
+                                std::span<const int32_t> tokens,
+                                const Chunk& chunk);
+  // Attention and bookkeeping of all rows in a layer.
+  static absl::Status AttendRows(std::span<SequenceImpl* const> rows,
+                                 int64_t layer, const Chunk& chunk);
+  // Downloads what the step found; what is wrong with a row goes to its
+  // outcome.
+  static absl::Status EndRows(std::span<SequenceImpl* const> rows,
+                              const Chunk& chunk,
+                              std::span<absl::Status> outcomes);
   // Records a failure: a cache that was half updated serves no more.
   absl::Status Settle(const absl::Status& status);
 
@@ -101,11 +124,13 @@ class SequenceImpl : public Sequence {
   const int64_t max_tokens_;
   const int64_t prompt_tokens_;  // the most the prompt may have
   KvCache cache_;
-  Arena arena_;
+  DecodeMemory memory_;
   int64_t position_ = 0;
   bool decoding_ = false;
   absl::Status failure_;
-  std::vector<float> logits_;
+  // Row logits_row_ of a block that the step's other rows hold, too.
+  std::shared_ptr<const DeviceTensor> logits_;
+  int64_t logits_row_ = 0;
 };
 
 }  // namespace sinklora::internal

@@ -27,7 +27,8 @@ namespace {
 
 using nlohmann::json;
 
-absl::Status RunPrompt(const std::shared_ptr<ServedModel>& model,
+absl::Status RunPrompt(kernels::Backend* backend,
+                       const std::shared_ptr<ServedModel>& model,
                        const std::vector<int32_t>& prompt, int64_t steps,
                        json* reply) {
   const auto length = static_cast<int64_t>(prompt.size()) + steps;
@@ -35,15 +36,18 @@ absl::Status RunPrompt(const std::shared_ptr<ServedModel>& model,
   SL_ASSIGN_OR_RETURN(const auto sequence,
                       Sequence::Create(model, cache, length));
   SL_RETURN_IF_ERROR(sequence->Prefill(prompt, /*last=*/true));
-  (*reply)["logits"].push_back(sequence->logits());
-  json greedy = json::array();
+  SL_ASSIGN_OR_RETURN(const std::vector<float> logits, sequence->logits());
+  (*reply)["logits"].push_back(logits);
+  std::vector<int32_t> greedy;
   for (int64_t i = 0; i < steps; ++i) {
-    SL_ASSIGN_OR_RETURN(const int32_t token,
-                        SampleToken(sequence->logits(), {}, i));
-    greedy.push_back(token);
-    SL_RETURN_IF_ERROR(sequence->Decode(token));
+    const SampleRequest request{.logits = sequence->device_logits(),
+                                .index = i};
+    const auto chosen = SampleTokens(backend, {&request, 1});
+    SL_RETURN_IF_ERROR(chosen[0].status());
+    greedy.push_back(chosen[0].value());
+    SL_RETURN_IF_ERROR(sequence->Decode(greedy.back()));
   }
-  (*reply)["greedy"].push_back(std::move(greedy));
+  (*reply)["greedy"].push_back(greedy);
   return absl::OkStatus();
 }
 
@@ -69,7 +73,8 @@ absl::Status Run(const std::string& directory) {
   SL_ASSIGN_OR_RETURN(const auto model,
                       ServedModel::Create(std::move(weights), nullptr, 0));
   for (const json& prompt : request.at("prompts")) {
-    SL_RETURN_IF_ERROR(RunPrompt(model, prompt.get<std::vector<int32_t>>(),
+    SL_RETURN_IF_ERROR(RunPrompt(backend.get(), model,
+                                 prompt.get<std::vector<int32_t>>(),
                                  request.at("steps").get<int64_t>(), &reply));
   }
   std::cout << reply.dump() << "\n";

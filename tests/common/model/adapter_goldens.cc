@@ -64,7 +64,7 @@ absl::StatusOr<std::vector<float>> AllLogits(std::shared_ptr<ServedModel> model,
     const std::span<const int32_t> token(ids.data() + i, 1);
     SL_RETURN_IF_ERROR(i == 0 ? sequence->Prefill(token, true)
                               : sequence->Decode(ids[i]));
-    const auto logits = sequence->logits();
+    SL_ASSIGN_OR_RETURN(const std::vector<float> logits, sequence->logits());
     out.insert(out.end(), logits.begin(), logits.end());
   }
   return out;

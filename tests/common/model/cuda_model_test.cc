@@ -5,8 +5,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
+#include "common/model/sampler.h"
 #include "tests/common/model/serving_fixture.h"
 #include "tests/testing/cuda_emulation/emulated_runtime.h"
 
@@ -88,6 +90,52 @@ TEST(CudaModelTest, ServesAsTheCpuDoes) {
       // Chunks do not change bits here either.
       EXPECT_EQ(RunSequence(cuda, cache, tokens, 30, 7), got);
     }
+  }
+}
+
+// One op a layer for all, whose results on the device are each sequence's own,
+// and one for their next tokens.
+TEST(CudaModelTest, ABatchHasTheBitsOfEachAlone) {
+  constexpr int64_t kPrompt = 12, kLength = 20;
+  const std::vector<int32_t> tokens = RandomTokens(kLength, 48, 78);
+  const Served cuda = ServeOn(OpenEmulated(), SmallConfig(true), 1);
+  std::vector<ResolvedCache> caches = {
+      FullCache(),
+      H2oCache(3, 1, 4),
+      H2oCache(30, 1, 4),
+      {CachePolicyKind::kSlidingWindow, 6, 6, 0, 0}};
+  caches[0].storage = CacheStorage::kInt8;
+  std::vector<Trace> alone, together(caches.size());
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  std::vector<Sequence*> batch;
+  for (size_t i = 0; i < caches.size(); ++i) {
+    alone.push_back(RunSequence(cuda, caches[i], tokens, kPrompt, kPrompt));
+    sequences.push_back(NewSequence(cuda, caches[i], kLength));
+    batch.push_back(sequences.back().get());
+    ASSERT_OK(batch[i]->Prefill({tokens.data(), kPrompt}, true));
+    Record(cuda, *batch[i], &together[i]);
+  }
+  const auto decoder = BatchDecoder::Create();
+  for (int64_t t = kPrompt; t < kLength; ++t) {
+    const std::vector<int32_t> next(batch.size(), tokens[t]);
+    for (const absl::Status& status : decoder->Decode(batch, next)) {
+      ASSERT_OK(status);
+    }
+    std::vector<SampleRequest> requests;
+    for (size_t i = 0; i < batch.size(); ++i) {
+      Record(cuda, *batch[i], &together[i]);
+      requests.push_back({.logits = batch[i]->device_logits()});
+    }
+    const auto chosen = SampleTokens(cuda.backend.get(), requests);
+    for (size_t i = 0; i < batch.size(); ++i) {
+      const std::vector<float>& logits = together[i].logits.back();
+      ASSERT_OK(chosen[i]);
+      EXPECT_EQ(*chosen[i], std::max_element(logits.begin(), logits.end()) -
+                                logits.begin());
+    }
+  }
+  for (size_t i = 0; i < batch.size(); ++i) {
+    EXPECT_EQ(together[i], alone[i]) << i;
   }
 }
 

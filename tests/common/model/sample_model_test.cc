@@ -84,8 +84,9 @@ TEST_F(SampleModelTest, GreedyTokensDoNotDependOnTheBatch) {
     const auto model = Load(type);
     const auto greedy = [](const Sequence& sequence) {
       const auto logits = sequence.logits();
+      EXPECT_OK(logits);
       return static_cast<int32_t>(
-          std::max_element(logits.begin(), logits.end()) - logits.begin());
+          std::max_element(logits->begin(), logits->end()) - logits->begin());
     };
     const auto start = [&](size_t prompt) {
       auto sequence = Sequence::Create(model, FullCache(), 256);

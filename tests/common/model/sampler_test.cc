@@ -8,6 +8,8 @@
 #include <set>
 #include <vector>
 
+#include "common/base/random.h"
+#include "tests/common/model/model_fixture.h"
 #include "tests/testing/matchers.h"
 
 namespace sinklora {
@@ -15,6 +17,23 @@ namespace {
 
 using ::sinklora::testing::StatusIs;
 using ::testing::HasSubstr;
+
+SampleRequest RequestOf(const std::vector<float>& logits,
+                        const SamplingOptions& options, int64_t index = 0) {
+  return {
+      .logits = kernels::ConstTensorView(logits.data(), kernels::DType::kF32,
+                                         {static_cast<int64_t>(logits.size())}),
+      .options = options,
+      .index = index};
+}
+
+absl::StatusOr<int32_t> SampleToken(const std::vector<float>& logits,
+                                    const SamplingOptions& options,
+                                    int64_t index) {
+  static const auto backend = OpenTestBackend("cpu");
+  const SampleRequest request = RequestOf(logits, options, index);
+  return SampleTokens(backend.get(), {&request, 1}).front();
+}
 
 int32_t Sample(const std::vector<float>& logits, const SamplingOptions& options,
                int64_t index = 0) {
@@ -79,6 +98,41 @@ TEST(SamplerTest, IsAFunctionOfSeedAndIndex) {
     differ += Sample(logits, a, i) != Sample(logits, b, i) ? 1 : 0;
   }
   EXPECT_GT(differ, 40);
+}
+
+// The draw of a token is the same in all versions: seeds that were written down
+// go on giving the texts they gave.
+TEST(SamplerTest, DrawsByCounter) {
+  SamplingOptions o;
+  o.temperature = 1;
+  o.seed = 0x123456789abcdef;
+  const std::vector<float> logits(1000, 0.25f);
+  for (int64_t i = 0; i < 100; ++i) {
+    const double draw = CounterRng(o.seed, 0x53414d504c45).Uniform(i);
+    EXPECT_EQ(Sample(logits, o, i), static_cast<int32_t>(draw * 1000)) << i;
+  }
+}
+
+TEST(SamplerTest, ARequestThatCannotBeLeavesTheOthers) {
+  const auto backend = OpenTestBackend("cpu");
+  const std::vector<float> good = {1, 3, 2}, bad = {1, NAN}, none;
+  const std::vector<SampleRequest> requests = {
+      RequestOf(good, {}), RequestOf(bad, {}), RequestOf(none, {}),
+      RequestOf(good, {.temperature = -1}),
+      RequestOf(good, {.temperature = 1, .top_k = 1})};
+  const auto outcomes = SampleTokens(backend.get(), requests);
+  ASSERT_EQ(outcomes.size(), 5);
+  ASSERT_OK(outcomes[0]);
+  EXPECT_EQ(*outcomes[0], 1);
+  EXPECT_THAT(outcomes[1], StatusIs(absl::StatusCode::kInternal,
+                                    HasSubstr("logit of token 1 is nan")));
+  EXPECT_THAT(outcomes[2], StatusIs(absl::StatusCode::kInvalidArgument,
+                                    HasSubstr("logits are empty")));
+  EXPECT_THAT(outcomes[3], StatusIs(absl::StatusCode::kInvalidArgument,
+                                    HasSubstr("temperature is -1")));
+  ASSERT_OK(outcomes[4]);
+  EXPECT_EQ(*outcomes[4], 1);
+  EXPECT_TRUE(SampleTokens(backend.get(), {}).empty());
 }
 
 TEST(SamplerTest, RefusesNonFiniteLogits) {

@@ -190,10 +190,10 @@ TEST(SequenceTest, MemoryAfterPrefillIsTheBudgets) {
   EXPECT_EQ(sequence->usage().resident_bytes, 9 * slot_bytes);
   EXPECT_EQ(sequence->usage().peak_resident_bytes, 50 * slot_bytes);
   EXPECT_EQ(sequence->usage().evicted_tokens, 42);
-  // Not only counted: beside K and V there are positions, scores and the table
-  // of the last chunk.
+  // Not only counted: beside K and V there are positions, scores, the table of
+  // the last chunk, and the logits.
   EXPECT_LT(served.backend->allocated_bytes() - idle,
-            9 * slot_bytes + 9 * 2 * 2 * 8 + 50 * 12 + 64);
+            9 * slot_bytes + 9 * 2 * 2 * 8 + 50 * 12 + 48 * 4 + 64);
   const int64_t steady = served.backend->allocated_bytes();
   for (int i = 0; i < 10; ++i) ASSERT_OK(sequence->Decode(Tokens()[50 + i]));
   EXPECT_LT(served.backend->allocated_bytes(), steady + 20000);  // one token
@@ -306,14 +306,48 @@ TEST(SequenceTest, BatchKeepsTargetsAndFailuresApart) {
   EXPECT_THAT(outcomes[2], StatusIs(absl::StatusCode::kFailedPrecondition));
   EXPECT_OK(outcomes[3]);
   const auto logits_of = [](const Sequence& sequence) {
-    return std::vector<float>(sequence.logits().begin(),
-                              sequence.logits().end());
+    return sequence.logits().value_or(std::vector<float>());
   };
   EXPECT_EQ(logits_of(*plain), want.logits[1]);
   EXPECT_EQ(logits_of(*scaled), want_scaled.logits[1]);
   // What was refused was not changed.
   EXPECT_EQ(full->position(), 20);
   EXPECT_OK(empty->Prefill({Tokens().data(), 20}, true));
+}
+
+// The logits of a sequence are its own until its next token, whatever else is
+// decoded meanwhile, and stay where they are: no step allocates for them.
+TEST(SequenceTest, LogitsLastUntilTheNextToken) {
+  const Served served = Serve(SmallConfig(true), 1);
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  std::vector<Sequence*> batch;
+  for (int i = 0; i < 3; ++i) {
+    sequences.push_back(NewSequence(served, FullCache(), 60));
+    EXPECT_TRUE(sequences[i]->device_logits().empty());
+    EXPECT_THAT(sequences[i]->logits(),
+                StatusIs(absl::StatusCode::kFailedPrecondition));
+    ASSERT_OK(sequences[i]->Prefill({Tokens().data(), 20u + i}, true));
+    batch.push_back(sequences[i].get());
+  }
+  const auto decoder = BatchDecoder::Create();
+  const std::vector<int32_t> tokens = {1, 2, 3};
+  for (const auto& status : decoder->Decode(batch, tokens)) ASSERT_OK(status);
+  ASSERT_OK_AND_ASSIGN(const auto of_first, batch[0]->logits());
+  const std::span<Sequence* const> others = std::span(batch).subspan(1);
+  int64_t bytes = 0;
+  for (int step = 0; step < 4; ++step) {
+    for (const auto& status : decoder->Decode(others, {{4, 5}})) {
+      ASSERT_OK(status);
+    }
+    ASSERT_OK_AND_ASSIGN(const auto still, batch[0]->logits());
+    EXPECT_EQ(still, of_first);
+    if (step > 0) {
+      EXPECT_EQ(served.backend->allocated_bytes(), bytes);
+    }
+    bytes = served.backend->allocated_bytes();
+  }
+  ASSERT_OK_AND_ASSIGN(const auto of_second, batch[1]->logits());
+  EXPECT_NE(of_second, of_first);
 }
 
 TEST(SequenceTest, ScoresGrowByQueriesTimesGroup) {

@@ -77,7 +77,8 @@ inline std::unique_ptr<Sequence> NewSequence(const Served& served,
 inline void Record(const Served& served, const Sequence& sequence,
                    Trace* trace) {
   const auto logits = sequence.logits();
-  trace->logits.emplace_back(logits.begin(), logits.end());
+  EXPECT_OK(logits);
+  trace->logits.push_back(logits.value_or(std::vector<float>()));
   auto& kept = trace->kept.emplace_back();
   for (int64_t l = 0; l < served.model->config().num_layers; ++l) {
     for (int64_t h = 0; h < served.model->config().num_kv_heads; ++h) {

@@ -48,7 +48,9 @@ class StoriesTest : public ::testing::Test {
         NewSequence(served_, cache, static_cast<int64_t>(count));
     EXPECT_OK(sequence->Prefill(ids, true));
     while (ids.size() < count) {
-      auto next = SampleToken(sequence->logits(), {}, 0);
+      const SampleRequest request{.logits = sequence->device_logits()};
+      const auto next =
+          SampleTokens(served_.backend.get(), {&request, 1}).front();
       EXPECT_TRUE(next.ok()) << next.status();
       ids.push_back(*next);
       if (ids.size() == count) break;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -19,46 +21,89 @@ using testing::Tolerance;
 constexpr double kLargestScore = 6.0;
 
 struct Decoded {
-  HostTensor out, growth, victims;
+  HostTensor out, growth, victims, slots;
 };
 
 struct Rule {
   int64_t window = 0, sink_tokens = 0, recent_tokens = 0;
 };
 
-// One step of the last token of x, with all bookkeeping.
-CacheDecodeParams ParamsFor(const Tokens& x, Cache& cache, const Rule& rule,
-                            Decoded* r) {
-  const auto& shape = x.q.view().shape;
-  const int64_t last = shape[0] - 1;
-  CacheDecodeParams p{.q = x.q.view().Rows(last, 1),
-                      .position = static_cast<int32_t>(last),
-                      .cache = cache.view(),
-                      .scale = ScaleOf(x),
-                      .window = rule.window,
-                      .out = r->out.view(),
-                      .scores = cache.scores.view(),
-                      .growth = r->growth.view(),
-                      .victims = r->victims.view(),
-                      .sink_tokens = rule.sink_tokens,
-                      .recent_tokens = rule.recent_tokens};
-  p.q.rank = 2;
-  p.q.shape = {shape[1], shape[2], 1, 1};
-  p.q.stride = {shape[2], 1, 1, 1};
-  return p;
-}
-
 Decoded Room(int64_t heads, int64_t kv_heads, int64_t head_dim) {
   return {HostTensor::NaNs(DType::kF32, {heads, head_dim}, 1),
           HostTensor::NaNs(DType::kF32, {kv_heads}),
+          HostTensor::Ints({kv_heads}, std::vector<int32_t>(kv_heads, -7)),
           HostTensor::Ints({kv_heads}, std::vector<int32_t>(kv_heads, -7))};
+}
+
+// Of the last of its tokens, [tokens, n, head_dim] as [n, head_dim].
+ConstTensorView LastOf(const HostTensor& x) {
+  const ConstTensorView view = x.view();
+  const auto& shape = view.shape;
+  return {view.Rows(shape[0] - 1, 1).data, view.dtype, {shape[1], shape[2]}};
+}
+
+// Where token `position` lies in a kv head or, if nowhere, an empty slot.
+int64_t SlotOf(const Cache& cache, int64_t h, int64_t position) {
+  int64_t empty = -1;
+  for (int64_t j = 0; j < cache.used; ++j) {
+    const double held = cache.positions.Get(h, j);
+    if (held == static_cast<double>(position)) return j;
+    if (held < 0) empty = j;
+  }
+  return empty;
+}
+
+// Takes what is in a slot out of the cache: memory is NaN again.
+void Clear(Cache& cache, int64_t h, int64_t slot) {
+  cache.positions.Set(-1, h, slot);
+  const auto& view = cache.k.view();
+  if (view.dtype == DType::kI8) {
+    cache.k_scale.Set(NAN, h, slot);
+    cache.v_scale.Set(NAN, h, slot);
+    return;
+  }
+  for (int64_t d = 0; d < view.shape[2]; ++d) {
+    cache.k.Set(NAN, h, slot, d);
+    cache.v.Set(NAN, h, slot, d);
+  }
+}
+
+// One step of the last token of x, with all bookkeeping. The token is not in
+// the cache yet.
+DecodedToken TokenFor(const Tokens& x, Cache& cache, const Rule& rule,
+                      Decoded* r) {
+  const int64_t last = x.q.view().shape[0] - 1;
+  for (int64_t h = 0; h < cache.k.view().shape[0]; ++h) {
+    const int64_t slot = SlotOf(cache, h, last);
+    r->slots.Set(static_cast<double>(slot), h);
+    Clear(cache, h, slot);
+  }
+  return {.q = LastOf(x.q),
+          .k = LastOf(x.k),
+          .v = LastOf(x.v),
+          .slots = r->slots.view(),
+          .position = static_cast<int32_t>(last),
+          .cache = cache.view(),
+          .out = r->out.view(),
+          .scores = cache.scores.view(),
+          .growth = r->growth.view(),
+          .victims = r->victims.view(),
+          .sink_tokens = rule.sink_tokens,
+          .recent_tokens = rule.recent_tokens};
+}
+
+Status DecodeOne(Backend& backend, const DecodedToken& token, float scale,
+                 int64_t window) {
+  return backend.CacheDecode(
+      {.tokens = {&token, 1}, .scale = scale, .window = window});
 }
 
 Decoded Decode(Backend& backend, const Tokens& x, Cache& cache,
                const Rule& rule = {}) {
   const auto& q = x.q.view().shape;
   Decoded r = Room(q[1], cache.k.view().shape[0], q[2]);
-  EXPECT_TRUE(Ok(backend.CacheDecode(ParamsFor(x, cache, rule, &r))));
+  EXPECT_TRUE(Ok(DecodeOne(backend, TokenFor(x, cache, rule, &r), ScaleOf(x),
+                           rule.window)));
   EXPECT_TRUE(r.out.GapsUntouched());
   return r;
 }
@@ -239,10 +284,10 @@ TEST_P(CacheDecodeTest, ChoosesTheVictimOfTheRule) {
                        slot_of(0, 10 + static_cast<int64_t>(i)));
     }
     Decoded r = Room(1, 1, 8);
-    CacheDecodeParams p = ParamsFor(x, cache, c.rule, &r);
-    if (c.scores.empty()) p.scores = p.growth = TensorView();
     const HostTensor before = cache.positions;
-    ASSERT_TRUE(Ok(backend_->CacheDecode(p)));
+    DecodedToken token = TokenFor(x, cache, c.rule, &r);
+    if (c.scores.empty()) token.scores = token.growth = TensorView();
+    ASSERT_TRUE(Ok(DecodeOne(*backend_, token, ScaleOf(x), c.rule.window)));
     const int64_t slot = c.evicted < 0 ? -1 : slot_of(0, c.evicted);
     EXPECT_EQ(r.victims.Get(0), static_cast<double>(slot));
     for (int64_t j = 0; j < 9; ++j) {
@@ -254,52 +299,165 @@ TEST_P(CacheDecodeTest, ChoosesTheVictimOfTheRule) {
   }
 }
 
-TEST_P(CacheDecodeTest, WithoutBookkeepingNothingButOutIsWritten) {
+TEST_P(CacheDecodeTest, WithoutBookkeepingNothingButTokenAndOutIsWritten) {
   const Shape s{40, 4, 2, 16, DType::kF32, 0};
   const Tokens x = MakeTokens(s.tokens, s.heads, s.kv_heads, s.head_dim, 7);
   Cache cache = Filled(*backend_, x, s);
   const Cache before = cache;
   Decoded with_books = Room(4, 2, 16);
   Decoded r = Room(4, 2, 16);
-  CacheDecodeParams p = ParamsFor(x, cache, {}, &r);
-  p.scores = p.growth = p.victims = TensorView();
-  ASSERT_TRUE(Ok(backend_->CacheDecode(p)));
+  DecodedToken token = TokenFor(x, cache, {}, &r);
+  token.scores = token.growth = token.victims = TensorView();
+  ASSERT_TRUE(Ok(DecodeOne(*backend_, token, ScaleOf(x), 0)));
   EXPECT_TRUE(BitEqual(cache.scores.view(), before.scores.view()));
   EXPECT_TRUE(BitEqual(cache.positions.view(), before.positions.view()));
-  ASSERT_TRUE(Ok(backend_->CacheDecode(ParamsFor(x, cache, {}, &with_books))));
+  EXPECT_TRUE(BitEqual(cache.k.view(), before.k.view()));
+  EXPECT_TRUE(BitEqual(cache.v.view(), before.v.view()));
+  token = TokenFor(x, cache, {}, &with_books);
+  ASSERT_TRUE(Ok(DecodeOne(*backend_, token, ScaleOf(x), 0)));
   EXPECT_TRUE(BitEqual(r.out.view(), with_books.out.view()));
+}
+
+// What CacheWrite leaves of a token is what decoding it leaves.
+TEST_P(CacheDecodeTest, StoresTheTokenAsCacheWriteDoes) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kI8}) {
+    const Shape s{30, 2, 2, 24, dtype, 1};
+    const Tokens x = MakeTokens(s.tokens, s.heads, s.kv_heads, s.head_dim, 2);
+    Cache cache = Filled(*backend_, x, s);
+    const Cache before = cache;
+    Decode(*backend_, x, cache, {0, 100, 0});  // evicts nothing
+    EXPECT_TRUE(BitEqual(cache.k.view(), before.k.view()));
+    EXPECT_TRUE(BitEqual(cache.v.view(), before.v.view()));
+    EXPECT_TRUE(BitEqual(cache.k_scale.view(), before.k_scale.view()));
+    EXPECT_TRUE(BitEqual(cache.v_scale.view(), before.v_scale.view()));
+    EXPECT_TRUE(BitEqual(cache.positions.view(), before.positions.view()));
+    EXPECT_TRUE(cache.k.GapsUntouched());
+  }
 }
 
 TEST_P(CacheDecodeTest, RefusesBadParamsUntouched) {
   const Tokens x = MakeTokens(6, 4, 2, 8, 8);
   Cache cache = EmptyCache(DType::kF32, 2, 6, 8);
   Write(*backend_, x, 0, 5, cache, InOrder);
-  cache.used = 5;
-  Decoded r = Room(4, 2, 8);
-  const CacheDecodeParams good = ParamsFor(x, cache, {}, &r);
+  cache.used = 6;
+  Cache second_cache = cache;
+  Decoded r = Room(4, 2, 8), second = Room(4, 2, 8);
+  const std::vector<DecodedToken> good = {
+      TokenFor(x, cache, {}, &r), TokenFor(x, second_cache, {}, &second)};
+  const auto refused_batch =
+      [&](auto change, std::initializer_list<std::string_view> parts) {
+        std::vector<DecodedToken> tokens = good;
+        CacheDecodeParams p{.tokens = tokens, .scale = ScaleOf(x)};
+        change(&p, &tokens[1]);
+        EXPECT_TRUE(Refused(backend_->CacheDecode(p), parts));
+      };
   const auto refused = [&](auto change,
                            std::initializer_list<std::string_view> parts) {
-    CacheDecodeParams p = good;
-    change(&p);
-    EXPECT_TRUE(Refused(backend_->CacheDecode(p), parts));
+    refused_batch([&](auto*, auto* t) { change(t); }, parts);
   };
-  refused([](auto* p) { p->window = 1; },
-          {"cache_decode", "position is 5", "kv head 0", "no visible slot"});
-  refused([](auto* p) { p->position = -1; }, {"position is -1"});
-  refused([](auto* p) { p->scale = NAN; }, {"scale"});
-  refused([](auto* p) { p->growth = TensorView(); }, {"growth", "scores"});
-  refused([](auto* p) { p->sink_tokens = -2; }, {"sink_tokens is -2"});
-  refused([](auto* p) { p->recent_tokens = -3; }, {"recent_tokens is -3"});
-  refused([](auto* p) { p->cache.used = 7; }, {"cache.used is 7"});
+  refused_batch([](auto* p, auto*) { p->scale = NAN; },
+                {"cache_decode: scale"});
+  refused_batch([](auto* p, auto*) { p->window = -1; }, {"window is -1"});
+  refused([](auto* t) { t->position = -1; },
+          {"cache_decode: tokens[1].position is -1"});
+  refused([](auto* t) { t->growth = TensorView(); }, {"growth", "scores"});
+  refused([](auto* t) { t->sink_tokens = -2; }, {"sink_tokens is -2"});
+  refused([](auto* t) { t->recent_tokens = -3; }, {"recent_tokens is -3"});
+  refused([](auto* t) { t->cache.used = 7; }, {"cache.used is 7"});
+  refused([](auto* t) { t->k.shape[0] = 1; }, {"tokens[1].k.shape[0] is 1"});
   refused(
-      [](auto* p) {
-        p->q.shape[0] = 3;
-        p->out.shape[0] = 3;
+      [](auto* t) {
+        t->q.shape[0] = 3;
+        t->out.shape[0] = 3;
       },
       {"q.shape[0] is 3", "a multiple of 2"});
-  refused([](auto* p) { p->victims.shape[0] = 1; }, {"victims"});
+  refused(
+      [](auto* t) {
+        t->q.shape[0] = 2;
+        t->out.shape[0] = 2;
+      },
+      {"tokens[1].q.shape[0] is 2", "4 (as of the first token)"});
+  refused([](auto* t) { t->victims.shape[0] = 1; }, {"victims"});
+  second.slots.Set(6, 1);
+  refused([](auto*) {}, {"cache_decode", "slots", "is 6", "in [0, 6)"});
   EXPECT_TRUE(std::isnan(r.out.Get(0, 0)));
   EXPECT_EQ(r.victims.Get(0), -7.0);
+  EXPECT_TRUE(Ok(backend_->CacheDecode({})));
+}
+
+// Sequences of one family: of different lengths, policies and rules.
+struct Batch {
+  std::vector<Tokens> tokens;
+  std::vector<Cache> caches;
+  std::vector<Decoded> results;
+  std::vector<Rule> rules;
+  int64_t window = 0;
+
+  void Add(const Shape& s, const Rule& rule, uint64_t seed) {
+    tokens.push_back(
+        MakeTokens(s.tokens, s.heads, s.kv_heads, s.head_dim, seed));
+    caches.push_back(Filled(*Open("reference"), tokens.back(), s));
+    results.push_back(Room(s.heads, s.kv_heads, s.head_dim));
+    rules.push_back(rule);
+  }
+  // Of these, in this order, in one call. Some have scores, some a budget.
+  void Decode(Backend& backend, const std::vector<size_t>& members) {
+    std::vector<DecodedToken> batch;
+    for (const size_t i : members) {
+      DecodedToken& t = batch.emplace_back(
+          TokenFor(tokens[i], caches[i], rules[i], &results[i]));
+      if (i % 3 == 1) t.scores = t.growth = TensorView();
+      if (i % 3 == 2) t.victims = TensorView();
+    }
+    EXPECT_TRUE(Ok(backend.CacheDecode(
+        {.tokens = batch, .scale = ScaleOf(tokens[0]), .window = window})));
+  }
+};
+
+TEST(CacheDecodeTestedTest, EverySequenceHasTheBitsItHasAlone) {
+  const std::vector<int64_t> lengths =
+      Emulated() ? std::vector<int64_t>{1, 130, 600, 40, 300}
+                 : std::vector<int64_t>{1, 1300, 511, 40, 2100, 512, 7};
+  for (const Shape& family :
+       {Shape{0, 4, 2, 32, DType::kF32, 1}, Shape{0, 9, 1, 64, DType::kBF16, 0},
+        Shape{0, 3, 3, 24, DType::kI8, 0}}) {
+    Batch start;
+    if (family.kv_heads == 1) start.window = 50;
+    for (size_t i = 0; i < lengths.size(); ++i) {
+      Shape s = family;
+      s.tokens = lengths[i];
+      start.Add(s, {start.window, static_cast<int64_t>(i), 8}, 40 + i);
+    }
+    std::vector<size_t> all(lengths.size());
+    std::iota(all.begin(), all.end(), 0);
+    Batch alone = start;
+    const auto one = Open(kTested, 1);
+    for (const size_t i : all) alone.Decode(*one, {i});
+    for (const int threads : {1, 3}) {
+      for (const bool reversed : {false, true}) {
+        Batch together = start;
+        std::vector<size_t> members = all;
+        if (reversed) std::reverse(members.begin(), members.end());
+        together.Decode(*Open(kTested, threads), members);
+        for (const size_t i : all) {
+          SCOPED_TRACE(::testing::Message() << "sequence " << i);
+          const Decoded& got = together.results[i];
+          const Decoded& want = alone.results[i];
+          EXPECT_TRUE(BitEqual(got.out.view(), want.out.view()));
+          EXPECT_TRUE(BitEqual(got.growth.view(), want.growth.view()));
+          EXPECT_TRUE(BitEqual(got.victims.view(), want.victims.view()));
+          EXPECT_TRUE(BitEqual(together.caches[i].scores.view(),
+                               alone.caches[i].scores.view()));
+          EXPECT_TRUE(BitEqual(together.caches[i].positions.view(),
+                               alone.caches[i].positions.view()));
+          EXPECT_TRUE(
+              BitEqual(together.caches[i].k.view(), alone.caches[i].k.view()));
+        }
+        if (Emulated()) break;  // one grid at a time: threads are none there
+      }
+      if (Emulated()) break;
+    }
+  }
 }
 
 TEST(CacheDecodeTestedTest, ThreadsDoNotChangeBits) {

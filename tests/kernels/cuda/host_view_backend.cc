@@ -267,13 +267,16 @@ void Visit(CacheAttentionParams& p, F f) {
   f(p.lse);
 }
 template <typename F>
-void Visit(CacheDecodeParams& p, F f) {
-  f(p.q);
-  Visit(p.cache, f);
-  f(p.out);
-  f(p.scores);
-  f(p.growth);
-  f(p.victims);
+void Visit(DecodedToken& t, F f) {
+  f(t.q);
+  f(t.k);
+  f(t.v);
+  f(t.slots);
+  Visit(t.cache, f);
+  f(t.out);
+  f(t.scores);
+  f(t.growth);
+  f(t.victims);
 }
 template <typename F>
 void Visit(CacheColumnSumsParams& p, F f) {
@@ -325,6 +328,16 @@ class HostViewBackend final : public HostBackend {
     mapped.out = mirror.At(p.out);
     status = device_->Quantize(mapped);
     return status.ok() ? mirror.Download() : status;
+  }
+  Status SampleTokens(const SampleTokensParams& p) override {
+    if (!ValidateShapes(p).ok()) return device_->SampleTokens(p);
+    std::vector<SampleRow> rows(p.rows.begin(), p.rows.end());
+    Mirror mirror(device_.get());
+    for (const SampleRow& row : rows) mirror.Add(row.logits, false);
+    const Status status = mirror.Upload();
+    if (!status.ok()) return status;
+    for (SampleRow& row : rows) row.logits.data = mirror.At(row.logits.data);
+    return device_->SampleTokens({.rows = rows, .ids = p.ids});
   }
   Status MatMul(const MatMulParams& p) override {
     return Run(p, &Backend::MatMul);
@@ -390,7 +403,16 @@ class HostViewBackend final : public HostBackend {
     return Run(p, &Backend::CacheAttention);
   }
   Status CacheDecode(const CacheDecodeParams& p) override {
-    return Run(p, &Backend::CacheDecode);
+    if (!ValidateShapes(p).ok()) return device_->CacheDecode(p);
+    std::vector<DecodedToken> tokens(p.tokens.begin(), p.tokens.end());
+    Mirror mirror(device_.get());
+    for (DecodedToken& token : tokens) Visit(token, Adder{&mirror});
+    Status status = mirror.Upload();
+    if (!status.ok()) return status;
+    for (DecodedToken& token : tokens) Visit(token, Mapper{&mirror});
+    status = device_->CacheDecode(
+        {.tokens = tokens, .scale = p.scale, .window = p.window});
+    return status.ok() ? mirror.Download() : status;
   }
   Status CacheColumnSums(const CacheColumnSumsParams& p) override {
     return Run(p, &Backend::CacheColumnSums);

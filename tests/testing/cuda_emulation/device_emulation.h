@@ -134,11 +134,16 @@ inline uint32_t AtomicMax(uint32_t* to, uint32_t value) {
 inline int32_t AtomicAdd(int32_t* to, int32_t value) {
   return Exchange(to, *to + value);
 }
+inline unsigned long long AtomicAdd(unsigned long long* to,
+                                    unsigned long long value) {
+  return Exchange(to, *to + value);
+}
 inline int CountBits(uint32_t bits) { return std::popcount(bits); }
 inline int LowestBit(uint32_t bits) { return std::countr_zero(bits); }
 inline uint32_t BitsOfFloat(float value) {
   return std::bit_cast<uint32_t>(value);
 }
+inline float FloatOfBits(uint32_t bits) { return std::bit_cast<float>(bits); }
 
 struct LdMatrixOperand {
   uint32_t* r;
