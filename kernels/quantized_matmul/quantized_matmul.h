@@ -28,7 +28,8 @@ struct QuantizeParams {
 
 // out[m, n] = a[m, k] * b^T, b [n, k].
 //
-// products kF32: a is taken as it is; the CPU from level avx512_bf16 on takes it
+// products kF32: a is taken as it is; the CPU from level avx512_bf16 on takes
+// it
 //   to 2^-15 of the largest |a| of a row's block of 32 (byte_product.h). The
 //   sums of blocks enter the result as fma(scale, sum, result), block after
 //   block. Beyond that rounding the error is that of an f32 sum of k terms,
