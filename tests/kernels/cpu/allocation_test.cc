@@ -27,16 +27,26 @@ void* Counted(size_t size_bytes, size_t alignment) {
 
 }  // namespace
 
-void* operator new(size_t size_bytes) {
+// Not inlined, where GCC 12 would see malloc's and free's halves of a pair as
+// mismatched.
+#define SINKLORA_NOINLINE __attribute__((noinline))
+
+SINKLORA_NOINLINE void* operator new(size_t size_bytes) {
   return Counted(size_bytes, alignof(std::max_align_t));
 }
-void* operator new(size_t size_bytes, std::align_val_t alignment) {
+SINKLORA_NOINLINE void* operator new(size_t size_bytes,
+                                     std::align_val_t alignment) {
   return Counted(size_bytes, static_cast<size_t>(alignment));
 }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, size_t, std::align_val_t) noexcept {
+SINKLORA_NOINLINE void operator delete(void* p) noexcept { std::free(p); }
+SINKLORA_NOINLINE void operator delete(void* p, size_t) noexcept {
+  std::free(p);
+}
+SINKLORA_NOINLINE void operator delete(void* p, std::align_val_t) noexcept {
+  std::free(p);
+}
+SINKLORA_NOINLINE void operator delete(void* p, size_t,
+                                       std::align_val_t) noexcept {
   std::free(p);
 }
 
