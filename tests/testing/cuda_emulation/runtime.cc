@@ -43,6 +43,8 @@ class Device {
     return (bytes + 2 * kAlignment - 1) / kAlignment * kAlignment;
   }
   bool CanaryUntouched(uint8_t* at, size_t bytes) const;
+  // Starts over. REQUIRES: nothing is allocated, memory is closed.
+  void Forget();
 
   uint8_t* memory_ = nullptr;
   size_t top_ = 0;  // what lies above was never used
@@ -123,6 +125,14 @@ bool Device::CanariesUntouched() const {
   });
 }
 
+// Opening and closing costs time for every page that was ever touched, which a
+// program of many tests would feel.
+void Device::Forget() {
+  madvise(memory_, top_, MADV_DONTNEED);
+  free_.clear();
+  top_ = 0;
+}
+
 cudaError_t Device::Free(void* pointer) {
   const auto found = live_.find(static_cast<uint8_t*>(pointer));
   if (found == live_.end()) return cudaErrorInvalidValue;
@@ -134,6 +144,7 @@ cudaError_t Device::Free(void* pointer) {
   used_ -= Span(bytes);
   free_.emplace(Span(bytes), at);
   live_.erase(found);
+  if (live_.empty() && open_ == 0) Forget();
   if (intact) return cudaSuccess;
   return Fail(cudaErrorIllegalAddress, "a write behind an allocation");
 }
