@@ -84,7 +84,6 @@ void AddFlags(CLI::App* app, Flags* flags) {
   app->add_option("--inference-memory-bytes", options->inference_memory_bytes,
                   "Device memory for served weights and running generations; "
                   "0: nine tenths of what the device has")
-      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app->add_option("--lease-ttl-seconds", options->lease_ttl_seconds,
                   "How long a job waits for a worker that went silent")

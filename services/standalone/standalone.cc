@@ -107,6 +107,11 @@ absl::Status StandaloneImpl::CheckOptions() const {
     return absl::InvalidArgumentError(
         fmt::format("--threads {}: must be >= 0", options_.threads));
   }
+  if (options_.inference_memory_bytes < 0) {
+    return absl::InvalidArgumentError(
+        fmt::format("--inference-memory-bytes {}: must be >= 0",
+                    options_.inference_memory_bytes));
+  }
   if (IsDeviceList(options_.device)) {
     return absl::InvalidArgumentError(
         fmt::format("--device {}: must be one device; name several GPUs for "

@@ -289,6 +289,11 @@ TEST_F(StandaloneTest, RefusesWrongOptions) {
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("\"cpu\" cannot be in a list")));
   options = Options();
+  options.inference_memory_bytes = -1;
+  EXPECT_THAT(Standalone::Create(options),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("--inference-memory-bytes -1")));
+  options = Options();
   options.cpu_isa = "avx10";
   EXPECT_THAT(Standalone::Create(options),
               StatusIs(absl::StatusCode::kInvalidArgument,
