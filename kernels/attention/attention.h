@@ -56,9 +56,9 @@ int64_t LivePairs(const AttentionPattern& pattern, int64_t heads);
 // Strides of dimensions 0 and 1 are free, the last is 1. All f32. head_dim:
 // multiple of 8 in [8, 256].
 //
-// `product_dtype` kBF16 allows matrix products of bf16 operands: scaled
-// queries, keys, values, probabilities, dout and score gradients are rounded to
-// bf16, sums, softmax and lse stay f32. About twice as fast where the processor
+// `product_dtype` kBF16 allows matrix products of bf16 operands: queries
+// (scaled or not), keys, values, probabilities, dout and score gradients are
+// rounded to bf16, sums, softmax and lse stay f32. About twice as fast where the processor
 // has such a product (CPU: cpu_isa avx512_bf16 and better); elsewhere products
 // stay f32.
 struct AttentionForwardParams {

@@ -17,6 +17,7 @@
 #include "kernels/attention/attention_panels.h"
 #include "kernels/attention/attention_plan.h"
 #include "kernels/attention/attention_zero.h"
+#include "kernels/attention/pair_columns.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/rows.h"
 
@@ -41,15 +42,11 @@ void LoadRows(const BackwardJob& job, const QueryTile& query, int64_t head,
   const int64_t token = job.segment.segment.begin + query.begin;
   const BackwardBuffers b = BackwardBuffersIn(scratch, head_dim);
   if (job.wants_dq) {
-    std::memset(b.dqueries, 0, query.rows * head_dim * sizeof(float));
+    std::memset(b.dqueries, 0, query.rows * job.RowFloats() * sizeof(float));
   }
 #if HWY_TARGET == HWY_AVX3
   if (job.panels.pairs()) {
-    const BackwardPairs pairs = BackwardPairsIn(scratch, head_dim);
-    LoadPairs(p.q, token, query.rows, head, p.scale, pairs.queries,
-              pairs.query_rows);
-    LoadPairs(p.dout, token, query.rows, head, 1.0f, pairs.douts,
-              pairs.dout_rows);
+    LoadPairs(job, token, query.rows, head, BackwardPairsIn(scratch, head_dim));
     return;
   }
 #endif
@@ -61,21 +58,22 @@ void LoadRows(const BackwardJob& job, const QueryTile& query, int64_t head,
   }
 }
 
-// The visits of a loaded query tile to one key tile.
+// The visits of a loaded query tile to one key tile. `turned_dkv`: see
+// AccumulateKeyPairs.
 void VisitKeyTile(const BackwardJob& job, const QueryTile& query, int64_t head,
-                  int64_t tile, float* scratch) {
+                  int64_t tile, float* turned_dkv, float* scratch) {
   const int64_t head_dim = job.p.q.shape[2];
   const BackwardBuffers b = BackwardBuffersIn(scratch, head_dim);
 #if HWY_TARGET == HWY_AVX3
   if (job.panels.pairs()) {
-    const PairProducts products{job.panels.in_tiles()};
     const BackwardPairs pairs = BackwardPairsIn(scratch, head_dim);
     ForEachVisit(query, tile, tile, [&](const Visit& visit) {
-      BackwardVisitPairs(products, job, query, head, visit, b, pairs);
+      BackwardVisitPairs(job, query, head, visit, b, pairs, turned_dkv);
     });
     return;
   }
 #endif
+  (void)turned_dkv;
   WithHeadTag(head_dim, [&](auto d) {
     ForEachVisit(query, tile, tile, [&](const Visit& visit) {
       BackwardVisit(d, job, query, head, visit, b);
@@ -92,21 +90,24 @@ struct Together {
   int64_t count = 0;
 };
 
-// All their visits to key tiles [first, last].
+// All their visits to key tiles [first, last]. `turned_dkv`: of these, or null.
 void BackwardQueryTiles(const BackwardJob& job, const Together& together,
                         int64_t head, int64_t first, int64_t last,
-                        float* scratch) {
+                        float* turned_dkv, float* scratch) {
   const AttentionBackwardParams& p = job.p;
   const int64_t head_dim = p.q.shape[2];
   const int64_t floats = BackwardFloats(head_dim);
-  std::optional<TileScope> tiles;
-  if (job.panels.in_tiles()) tiles.emplace();
   for (int64_t i = 0; i < together.count; ++i) {
     LoadRows(job, *together.queries[i], head, scratch + i * floats);
   }
   for (int64_t tile = first; tile <= last; ++tile) {
+    float* turned =
+        turned_dkv == nullptr
+            ? nullptr
+            : turned_dkv + (tile - first) * TurnedFloats(job.panels.pair_dim());
     for (int64_t i = 0; i < together.count; ++i) {
-      VisitKeyTile(job, *together.queries[i], head, tile, scratch + i * floats);
+      VisitKeyTile(job, *together.queries[i], head, tile, turned,
+                   scratch + i * floats);
     }
   }
   for (int64_t i = 0; i < together.count && job.wants_dq; ++i) {
@@ -114,16 +115,16 @@ void BackwardQueryTiles(const BackwardJob& job, const Together& together,
     const int64_t token = job.segment.segment.begin + query.begin;
     const BackwardBuffers b = BackwardBuffersIn(scratch + i * floats, head_dim);
     for (int64_t r = 0; r < query.rows; ++r) {
-      ScaledCopy(b.dqueries + r * head_dim, p.scale, At(p.dq, token + r, head),
-                 head_dim);
+      ScaledCopy(b.dqueries + r * job.RowFloats(), p.scale,
+                 At(p.dq, token + r, head), head_dim);
     }
   }
 }
 
 // Every query tile of the kv head's query heads against key tiles [first,
 // last].
-void BackwardKeyTiles(const BackwardJob& job, int64_t first, int64_t last,
-                      float* scratch) {
+void VisitKeyTiles(const BackwardJob& job, int64_t first, int64_t last,
+                   float* turned_dkv, float* scratch) {
   const int64_t group = job.p.q.shape[1] / job.p.k.shape[1];
   for (int64_t h = job.kv_head * group; h < (job.kv_head + 1) * group; ++h) {
     const bool shifted = IsShifted(*job.p.pattern, job.p.q.shape[1], h);
@@ -134,17 +135,36 @@ void BackwardKeyTiles(const BackwardJob& job, int64_t first, int64_t last,
       if (!visits) continue;
       together.queries[together.count++] = &query;
       if (together.count < kMaxTogether) continue;
-      BackwardQueryTiles(job, together, h, first, last, scratch);
+      BackwardQueryTiles(job, together, h, first, last, turned_dkv, scratch);
       together.count = 0;
     }
     if (together.count == 0) continue;
-    BackwardQueryTiles(job, together, h, first, last, scratch);
+    BackwardQueryTiles(job, together, h, first, last, turned_dkv, scratch);
   }
 }
 
-// Scratch of a task.
+// Scratch of the query tiles of a task.
 int64_t SweepFloats(int64_t head_dim) {
   return kMaxTogether * BackwardFloats(head_dim);
+}
+
+// dk and dv of key tiles [first, last], all of them.
+void BackwardKeyTiles(const BackwardJob& job, int64_t first, int64_t last,
+                      float* scratch) {
+#if HWY_TARGET == HWY_AVX3
+  if (job.panels.in_tiles()) {
+    const TileScope tiles;
+    const int64_t floats = TurnedFloats(job.panels.pair_dim());
+    float* turned_dkv = scratch + SweepFloats(job.p.q.shape[2]);
+    std::memset(turned_dkv, 0, (last + 1 - first) * floats * sizeof(float));
+    VisitKeyTiles(job, first, last, turned_dkv, scratch);
+    for (int64_t tile = first; tile <= last; ++tile) {
+      StoreTurned(job, tile, turned_dkv + (tile - first) * floats);
+    }
+    return;
+  }
+#endif
+  VisitKeyTiles(job, first, last, nullptr, scratch);
 }
 
 float DotRow(const float* a, const float* b, int64_t n) {
@@ -169,8 +189,11 @@ void RunQueryTile(const AttentionBackwardParams& p, const SegmentPlan& segment,
                   const Panels& panels, const float* delta, int64_t head,
                   const QueryTile& query, float* scratch) {
   const int64_t kv_head = head * p.k.shape[1] / p.q.shape[1];
+  std::optional<TileScope> tiles;
+  if (panels.in_tiles()) tiles.emplace();
   BackwardQueryTiles({p, segment, panels, delta, kv_head, true, false},
-                     {{&query}, 1}, head, 0, segment.key_tiles, scratch);
+                     {{&query}, 1}, head, 0, segment.key_tiles - 1, nullptr,
+                     scratch);
 }
 
 }  // namespace
@@ -219,7 +242,8 @@ class Backward {
   void RunWhole(const std::vector<Sweep>& sweeps);
   void RunSplitKeys(const std::vector<Sweep>& sweeps);
   void RunSplitQueries(const std::vector<Sweep>& sweeps);
-  float* ThreadScratch(int thread);
+  // Of a task that owns dk and dv of `key_tiles`.
+  float* ThreadScratch(int thread, int64_t key_tiles);
 
   const AttentionBackwardParams& p_;
   CpuContext& context_;
@@ -228,9 +252,11 @@ class Backward {
   const int64_t group_;
 };
 
-float* Backward::ThreadScratch(int thread) {
+float* Backward::ThreadScratch(int thread, int64_t key_tiles) {
+  const int64_t turned =
+      panels_.in_tiles() ? key_tiles * TurnedFloats(panels_.pair_dim()) : 0;
   return context_.thread_scratch[thread].Reserve<float>(
-      HWY_DYNAMIC_DISPATCH(SweepFloats)(p_.q.shape[2]));
+      HWY_DYNAMIC_DISPATCH(SweepFloats)(p_.q.shape[2]) + turned);
 }
 
 void Backward::ComputeDelta() {
@@ -298,7 +324,8 @@ void Backward::RunWhole(const std::vector<Sweep>& sweeps) {
                       const Sweep& s = sweeps[i];
                       HWY_DYNAMIC_DISPATCH(RunKeyTiles)
                       (p_, *s.segment, panels_, panels_.extra(), s.kv_head, 0,
-                       s.segment->key_tiles, true, ThreadScratch(thread));
+                       s.segment->key_tiles - 1, true,
+                       ThreadScratch(thread, s.segment->key_tiles));
                     });
 }
 
@@ -318,7 +345,7 @@ void Backward::RunSplitKeys(const std::vector<Sweep>& sweeps) {
         const auto& [sweep, tile] = tasks[i];
         HWY_DYNAMIC_DISPATCH(RunKeyTiles)
         (p_, *sweep->segment, panels_, panels_.extra(), sweep->kv_head, tile,
-         tile, false, ThreadScratch(thread));
+         tile, false, ThreadScratch(thread, 1));
       });
 }
 
@@ -338,12 +365,12 @@ void Backward::RunSplitQueries(const std::vector<Sweep>& sweeps) {
       }
     }
   }
-  context_.pool.Run(static_cast<int64_t>(tasks.size()),
-                    [&](int64_t i, int thread) {
-                      HWY_DYNAMIC_DISPATCH(RunQueryTile)
-                      (p_, *tasks[i].segment, panels_, panels_.extra(),
-                       tasks[i].head, *tasks[i].query, ThreadScratch(thread));
-                    });
+  context_.pool.Run(
+      static_cast<int64_t>(tasks.size()), [&](int64_t i, int thread) {
+        HWY_DYNAMIC_DISPATCH(RunQueryTile)
+        (p_, *tasks[i].segment, panels_, panels_.extra(), tasks[i].head,
+         *tasks[i].query, ThreadScratch(thread, 0));
+      });
 }
 
 void Backward::Run() {

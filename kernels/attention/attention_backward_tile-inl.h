@@ -11,25 +11,29 @@
 #define SINKLORA_KERNELS_ATTENTION_ATTENTION_BACKWARD_TILE_INL_H_
 #endif
 
+#include <algorithm>
 #include <cstdint>
 
 #include "hwy/highway.h"
 #include "kernels/attention/attention_panels.h"
 #include "kernels/attention/attention_plan.h"
 #include "kernels/attention/attention_tile-inl.h"
+#include "kernels/attention/pair_columns.h"
+#include "kernels/attention/pair_softmax.h"
 #include "kernels/cpu/rows.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sinklora::kernels::cpu {
 namespace HWY_NAMESPACE {
 
-// Buffers of one query tile in its thread's scratch.
+// Buffers of one query tile in its thread's scratch. With pairs, pair_dim is in
+// place of head_dim.
 struct BackwardBuffers {
-  float* queries;        // [kTile][head_dim], scaled
-  float* douts;          // [kTile][head_dim]
   float* dqueries;       // [kTile][head_dim]
   float* probabilities;  // [kTile][kTile]
   float* dscores;        // [kTile][kTile]
+  float* queries;        // [kTile][head_dim], scaled
+  float* douts;          // [kTile][head_dim]
 };
 
 // What the visits of one (kv head, segment) read and write besides.
@@ -40,21 +44,27 @@ struct BackwardJob {
   const float* delta;  // [heads, tokens]: dout . out
   int64_t kv_head;
   bool wants_dq, wants_dkv;
+
+  // Of a row of dqueries.
+  int64_t RowFloats() const {
+    return panels.pairs() ? panels.pair_dim() : p.q.shape[2];
+  }
 };
 
 HWY_INLINE BackwardBuffers BackwardBuffersIn(float* scratch, int64_t head_dim) {
+  const int64_t rows = kTile * PaddedHeadDim(head_dim);
   BackwardBuffers b;
-  b.queries = scratch;
-  b.douts = b.queries + kTile * head_dim;
-  b.dqueries = b.douts + kTile * head_dim;
-  b.probabilities = b.dqueries + kTile * head_dim;
+  b.dqueries = scratch;
+  b.probabilities = b.dqueries + rows;
   b.dscores = b.probabilities + kTile * kTile;
+  b.queries = b.dscores + kTile * kTile;
+  b.douts = b.queries + rows;
   return b;
 }
 
-// Of both.
+// Of these and of BackwardPairs.
 HWY_INLINE int64_t BackwardFloats(int64_t head_dim) {
-  return kTile * (5 * head_dim + 2 * kTile + 3 * kTile / 2);
+  return kTile * (5 * PaddedHeadDim(head_dim) + 2 * kTile + 3 * kTile / 2);
 }
 
 // scores to probabilities and dprobabilities to dscores, 0 where masked.
@@ -143,103 +153,173 @@ HWY_INLINE void BackwardVisit(D d, const BackwardJob& job,
 // With bf16 products: pairs along head_dim, as the left sides of scores, and
 // pairs of rows, as the right sides of dk and dv.
 struct BackwardPairs {
-  Bf16Pair* queries;           // [kTile][head_dim / 2], scaled
-  Bf16Pair* douts;             // [kTile][head_dim / 2]
-  Bf16Pair* query_rows;        // [kTile / 2][head_dim], scaled
-  Bf16Pair* dout_rows;         // [kTile / 2][head_dim]
+  Bf16Pair* queries;           // [kTile][pair_dim / 2]
+  Bf16Pair* douts;             // [kTile][pair_dim / 2]
+  Bf16Pair* query_rows;        // [kTile / 2][pair_dim], scaled
+  Bf16Pair* dout_rows;         // [kTile / 2][pair_dim]
+  Bf16Pair* query_columns;     // [pair_dim][kTile / 2], scaled
+  Bf16Pair* dout_columns;      // [pair_dim][kTile / 2]
   Bf16Pair* dscores;           // [kTile][kTile / 2]
   Bf16Pair* probability_rows;  // [kTile / 2][kTile]
   Bf16Pair* dscore_rows;       // [kTile / 2][kTile]
 };
 
-// After the buffers of BackwardBuffersIn.
+// After the buffers of BackwardBuffersIn, in place of queries and douts. Rows
+// are for products in vectors, columns for those in tiles.
 HWY_INLINE BackwardPairs BackwardPairsIn(float* scratch, int64_t head_dim) {
   auto* next =
-      reinterpret_cast<Bf16Pair*>(scratch + kTile * (3 * head_dim + 2 * kTile));
+      reinterpret_cast<Bf16Pair*>(BackwardBuffersIn(scratch, head_dim).queries);
   const auto take = [&next](int64_t pairs) {
     Bf16Pair* taken = next;
     next += pairs;
     return taken;
   };
-  const int64_t rows = kTile * head_dim / 2;
+  const int64_t rows = kTile * PaddedHeadDim(head_dim) / 2;
   const int64_t square = kTile * kTile / 2;
-  return {take(rows),   take(rows),   take(rows),  take(rows),
-          take(square), take(square), take(square)};
-}
-
-// Rows 2i and 2i + 1 of `rows` side by side, those of the visit; zeros for the
-// others.
-HWY_INLINE void PairRows(const Visit& visit, const float* rows,
-                         Bf16Pair* pairs) {
-  const ColumnSpan span = WidenToVectors(visit.begin, visit.end);
-  for (int64_t r = visit.first_row / 2 * 2; r < visit.end_row; r += 2) {
-    const auto row = [&](int64_t i) {
-      const bool visited = i >= visit.first_row && i < visit.end_row;
-      return visited ? rows + i * kTile + span.begin : nullptr;
-    };
-    ToBf16Pairs(row(r), row(r + 1), 1.0f, pairs + r / 2 * kTile + span.begin,
-                span.end - span.begin);
-  }
+  BackwardPairs pairs;
+  pairs.queries = take(rows);
+  pairs.douts = take(rows);
+  pairs.query_rows = pairs.query_columns = take(rows);
+  pairs.dout_rows = pairs.dout_columns = take(rows);
+  pairs.dscores = take(square);
+  pairs.probability_rows = take(square);
+  pairs.dscore_rows = take(square);
+  return pairs;
 }
 
 // AccumulateColumns with pairs of rows.
-HWY_INLINE void AccumulateColumnPairs(PairProducts products, const Visit& visit,
+HWY_INLINE void AccumulateColumnPairs(const Visit& visit,
                                       const Bf16Pair* weights,
                                       const Bf16Pair* values, int64_t head_dim,
                                       float* out, int64_t out_stride) {
   const Bf16GemmTile tile{
       weights + visit.begin, 1, kTile, values, head_dim, out, out_stride, true};
-  products.Gemm(tile, visit.first_row, visit.end_row, visit.end - visit.begin,
-                head_dim);
+  Bf16Gemm(tile, visit.first_row, visit.end_row, visit.end - visit.begin,
+           head_dim);
 }
 
-HWY_INLINE void BackwardVisitPairs(PairProducts products,
-                                   const BackwardJob& job,
+// The same in tiles, where the left side is what need not be turned for each
+// visit: sums[i][c] += sum over rows of columns[i][r] * weights[r][c].
+// `sums`: [pair_dim][kTile].
+HWY_INLINE void AccumulateTurned(const Visit& visit, const Bf16Pair* columns,
+                                 const Bf16Pair* weights, int64_t pair_dim,
+                                 float* sums) {
+  for (int64_t i = 0; i < pair_dim; i += kTile) {
+    const Bf16GemmTile tile{columns + i * (kTile / 2),
+                            kTile / 2,
+                            1,
+                            weights + visit.begin,
+                            kTile,
+                            sums + i * kTile + visit.begin,
+                            kTile,
+                            true};
+    AmxTileGemm(tile, visit.first_row, visit.end_row,
+                std::min(kTile, pair_dim - i), visit.end - visit.begin);
+  }
+}
+
+// The shares of a visit in dk and dv. `turned_dkv`: those of the key tile with
+// tiles, [2][pair_dim][kTile].
+HWY_INLINE void AccumulateKeyPairs(const BackwardJob& job, const Visit& visit,
+                                   const BackwardPairs& pairs,
+                                   float* turned_dkv) {
+  const AttentionBackwardParams& p = job.p;
+  if (job.panels.in_tiles()) {
+    const int64_t pair_dim = job.panels.pair_dim();
+    AccumulateTurned(visit, pairs.query_columns, pairs.dscore_rows, pair_dim,
+                     turned_dkv);
+    AccumulateTurned(visit, pairs.dout_columns, pairs.probability_rows,
+                     pair_dim, turned_dkv + pair_dim * kTile);
+    return;
+  }
+  const int64_t head_dim = p.q.shape[2];
+  const int64_t key = KeyOf(job, visit);
+  AccumulateColumnPairs(visit, pairs.probability_rows, pairs.dout_rows,
+                        head_dim, At(p.dv, key, job.kv_head), p.dv.stride[0]);
+  AccumulateColumnPairs(visit, pairs.dscore_rows, pairs.query_rows, head_dim,
+                        At(p.dk, key, job.kv_head), p.dk.stride[0]);
+}
+
+HWY_INLINE void BackwardVisitPairs(const BackwardJob& job,
                                    const QueryTile& query, int64_t head,
                                    const Visit& visit, const BackwardBuffers& b,
-                                   const BackwardPairs& pairs) {
+                                   const BackwardPairs& pairs,
+                                   float* turned_dkv) {
   const AttentionBackwardParams& p = job.p;
-  const int64_t head_dim = p.q.shape[2];
+  const PairProducts products{job.panels.in_tiles()};
+  const int64_t pair_dim = job.panels.pair_dim();
   const int64_t tile = job.segment.first_key_tile + visit.tile;
   ScoreRowPairs(products, visit, pairs.queries,
                 job.panels.GetPairs(kKeysTransposed, job.kv_head, tile),
-                b.probabilities, head_dim);
+                b.probabilities, pair_dim);
   ScoreRowPairs(products, visit, pairs.douts,
                 job.panels.GetPairs(kValuesTransposed, job.kv_head, tile),
-                b.dscores, head_dim);
-  GradRows(job, query, head, visit, b);
+                b.dscores, pair_dim);
+  const int64_t token = job.segment.segment.begin + query.begin;
+  PairGradientRows(visit, b.probabilities, b.dscores, At(p.lse, head) + token,
+                   job.delta + head * p.q.shape[0] + token,
+                   ExponentFactor(p.scale),
+                   {job.wants_dq ? pairs.dscores : nullptr,
+                    job.wants_dkv ? pairs.probability_rows : nullptr,
+                    job.wants_dkv ? pairs.dscore_rows : nullptr});
   if (job.wants_dq) {
-    RoundRows(visit, b.dscores, pairs.dscores);
     AccumulateRowPairs(products, visit, pairs.dscores,
                        job.panels.GetPairs(kKeyRows, job.kv_head, tile),
-                       b.dqueries, head_dim,
+                       b.dqueries, pair_dim,
                        job.panels.Finite(kKeyRows, job.kv_head, tile));
   }
-  if (!job.wants_dkv) return;
-  const int64_t key = KeyOf(job, visit);
-  PairRows(visit, b.probabilities, pairs.probability_rows);
-  AccumulateColumnPairs(products, visit, pairs.probability_rows,
-                        pairs.dout_rows, head_dim, At(p.dv, key, job.kv_head),
-                        p.dv.stride[0]);
-  PairRows(visit, b.dscores, pairs.dscore_rows);
-  AccumulateColumnPairs(products, visit, pairs.dscore_rows, pairs.query_rows,
-                        head_dim, At(p.dk, key, job.kv_head), p.dk.stride[0]);
+  if (job.wants_dkv) AccumulateKeyPairs(job, visit, pairs, turned_dkv);
 }
 
-// Rows of x, [tokens, heads, head_dim], as pairs of both kinds.
-HWY_INLINE void LoadPairs(const ConstTensorView& x, int64_t token, int64_t rows,
-                          int64_t head, float factor, Bf16Pair* pairs,
-                          Bf16Pair* row_pairs) {
+// The rows of x, [tokens, heads, head_dim], of a query tile, times `factor`, as
+// the right side of dk and dv: rows side by side, or columns for tiles.
+HWY_INLINE void LoadRowPairs(const BackwardJob& job, const ConstTensorView& x,
+                             int64_t token, int64_t rows, int64_t head,
+                             float factor, Bf16Pair* row_pairs) {
   const int64_t head_dim = x.shape[2];
-  for (int64_t r = 0; r < rows; ++r) {
-    ToBf16Row(At(x, token + r, head), factor,
-              reinterpret_cast<bf16_t*>(pairs + r * (head_dim / 2)), head_dim);
+  const auto row = [&](int64_t r) {
+    return r < rows ? At(x, token + r, head) : nullptr;
+  };
+  if (job.panels.in_tiles()) {
+    PairColumns(At(x, token, head), x.stride[0], rows, head_dim,
+                job.panels.pair_dim(), factor, row_pairs);
+    return;
   }
   for (int64_t r = 0; r < rows; r += 2) {
-    ToBf16Pairs(At(x, token + r, head),
-                r + 1 < rows ? At(x, token + r + 1, head) : nullptr, factor,
-                row_pairs + r / 2 * head_dim, head_dim);
+    ToBf16Pairs(row(r), row(r + 1), factor, row_pairs + r / 2 * head_dim,
+                head_dim);
   }
+}
+
+// Turned dk and dv of a key tile to where they belong.
+HWY_INLINE void StoreTurned(const BackwardJob& job, int64_t tile,
+                            const float* turned_dkv) {
+  const AttentionBackwardParams& p = job.p;
+  const AttentionSegment& segment = job.segment.segment;
+  const int64_t head_dim = p.q.shape[2];
+  const int64_t keys = std::min(kTile, segment.length - tile * kTile);
+  const int64_t token = segment.begin + tile * kTile;
+  StoreColumns(turned_dkv, keys, head_dim, At(p.dk, token, job.kv_head),
+               p.dk.stride[0]);
+  StoreColumns(turned_dkv + job.panels.pair_dim() * kTile, keys, head_dim,
+               At(p.dv, token, job.kv_head), p.dv.stride[0]);
+}
+
+HWY_INLINE void LoadPairs(const BackwardJob& job, int64_t token, int64_t rows,
+                          int64_t head, const BackwardPairs& pairs) {
+  const AttentionBackwardParams& p = job.p;
+  const int64_t head_dim = p.q.shape[2];
+  const int64_t pair_dim = job.panels.pair_dim();
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t at = r * (pair_dim / 2);
+    LoadScoreRow(At(p.q, token + r, head), p.scale, head_dim, pair_dim,
+                 pairs.queries + at);
+    LoadScoreRow(At(p.dout, token + r, head), 1.0f, head_dim, pair_dim,
+                 pairs.douts + at);
+  }
+  if (!job.wants_dkv) return;
+  LoadRowPairs(job, p.q, token, rows, head, p.scale, pairs.query_rows);
+  LoadRowPairs(job, p.dout, token, rows, head, 1.0f, pairs.dout_rows);
 }
 #endif
 

@@ -10,6 +10,7 @@
 #include "kernels/attention/attention_panels.h"
 #include "kernels/attention/attention_plan.h"
 #include "kernels/attention/attention_zero.h"
+#include "kernels/attention/pair_softmax.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/rows.h"
 
@@ -25,37 +26,45 @@ namespace sinklora::kernels::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Buffers of one task in its thread's scratch.
+// Buffers of one query tile in its thread's scratch. With pairs, pair_dim is in
+// place of head_dim.
 struct ForwardBuffers {
-  float* queries;      // [kTile][head_dim], scaled
   float* sums;         // [kTile][head_dim]
   float* scores;       // [kTile][kTile]
-  Bf16Pair* queries2;  // [kTile][head_dim / 2], in place of queries
+  float* queries;      // [kTile][head_dim], scaled
+  RowSoftmax* rows;    // [kTile]
+  Bf16Pair* queries2;  // [kTile][pair_dim / 2], in place of queries
   Bf16Pair* weights2;  // [kTile][kTile / 2]
-  RowSoftmax rows[kTile];
+  PairSoftmax* rows2;  // [kTile], in place of rows
 };
 
+constexpr int64_t kSoftmaxFloats = sizeof(PairSoftmax) / sizeof(float);
+
 int64_t ForwardFloats(int64_t head_dim) {
-  return kTile * (2 * head_dim + kTile + kTile / 2);
+  return kTile *
+         (2 * PaddedHeadDim(head_dim) + kTile + kTile / 2 + kSoftmaxFloats);
 }
 
 ForwardBuffers ForwardBuffersIn(float* scratch, int64_t head_dim) {
+  const int64_t row = PaddedHeadDim(head_dim);
   ForwardBuffers b;
-  b.queries = scratch;
-  b.queries2 = reinterpret_cast<Bf16Pair*>(b.queries);
-  b.sums = b.queries + kTile * head_dim;
-  b.scores = b.sums + kTile * head_dim;
+  b.rows2 = reinterpret_cast<PairSoftmax*>(scratch);  // 64-byte aligned
+  b.rows = reinterpret_cast<RowSoftmax*>(scratch);
+  b.scores = scratch + kTile * kSoftmaxFloats;
   b.weights2 = reinterpret_cast<Bf16Pair*>(b.scores + kTile * kTile);
+  b.queries = b.scores + kTile * (kTile + kTile / 2);
+  b.queries2 = reinterpret_cast<Bf16Pair*>(b.queries);
+  b.sums = b.queries + kTile * row;
   return b;
 }
 
 // Scores of a visit to probabilities under the rows' tops so far.
-HWY_INLINE void SoftmaxRows(const Visit& visit, Cut cut, int64_t head_dim,
+HWY_INLINE void SoftmaxRows(const Visit& visit, int64_t head_dim,
                             ForwardBuffers& b) {
   for (int64_t r = visit.first_row; r < visit.end_row; ++r) {
     const int64_t begin = visit.Begin(r);
     const int64_t limit = visit.Limit(r);
-    const ColumnSpan block = BlockColumns(visit, cut, r);
+    const ColumnSpan block = BlockColumns(visit, kF32Cut, r);
     const ColumnSpan span = WidenToVectors(block.begin, block.end);
     const bool all = span.begin == begin && span.end == limit;
     const auto mask = [&](int64_t c) { return ColumnsIn(c, begin, limit); };
@@ -73,41 +82,57 @@ HWY_INLINE void ForwardVisit(D d, const Visit& visit, const float* keys,
                              const float* values, bool finite, int64_t head_dim,
                              ForwardBuffers& b) {
   ScoreRows(visit, b.queries, keys, b.scores, head_dim);
-  SoftmaxRows(visit, kF32Cut, head_dim, b);
+  SoftmaxRows(visit, head_dim, b);
   AccumulateRows(d, visit, b.scores, values, head_dim, b.sums, head_dim,
                  finite);
 }
 
 #if HWY_TARGET == HWY_AVX3
+HWY_INLINE void SoftmaxRowPairs(const Visit& visit, Cut cut, float factor,
+                                int64_t pair_dim, ForwardBuffers& b) {
+  for (int64_t r = visit.first_row; r < visit.end_row; ++r) {
+    const ColumnSpan block = BlockColumns(visit, cut, r);
+    const ColumnSpan span = WidenToVectors(block.begin, block.end);
+    const RowColumns columns{span.begin, span.end, visit.Begin(r),
+                             visit.Limit(r)};
+    const float change = PairSoftmaxRow(
+        b.scores + r * kTile, columns, factor,
+        reinterpret_cast<bf16_t*>(b.weights2 + r * (kTile / 2)), b.rows2[r]);
+    float* sums = b.sums + r * pair_dim;
+    if (change != 1.0f) ScaledCopy(sums, change, sums, pair_dim);
+  }
+}
+
 HWY_INLINE void ForwardVisitPairs(PairProducts products, const Visit& visit,
                                   const Bf16Pair* keys, const Bf16Pair* values,
-                                  bool finite, int64_t head_dim,
+                                  bool finite, float factor, int64_t pair_dim,
                                   ForwardBuffers& b) {
-  ScoreRowPairs(products, visit, b.queries2, keys, b.scores, head_dim);
-  SoftmaxRows(visit, products.cut(), head_dim, b);
-  RoundRows(visit, b.scores, b.weights2);
-  AccumulateRowPairs(products, visit, b.weights2, values, b.sums, head_dim,
+  ScoreRowPairs(products, visit, b.queries2, keys, b.scores, pair_dim);
+  SoftmaxRowPairs(visit, products.cut(), factor, pair_dim, b);
+  AccumulateRowPairs(products, visit, b.weights2, values, b.sums, pair_dim,
                      finite);
 }
 #endif
 
-// The visits of a query tile, whose scaled queries are in `b`, to one key tile.
+// The visits of a query tile, whose queries are in `b`, to one key tile.
 void VisitKeyTile(const SegmentPlan& segment, const QueryTile& query,
                   int64_t kv_head, int64_t key_tile, const Panels& panels,
-                  int64_t head_dim, ForwardBuffers& b) {
+                  int64_t head_dim, float scale, ForwardBuffers& b) {
   const int64_t tile = segment.first_key_tile + key_tile;
   const bool finite = panels.Finite(kValueRows, kv_head, tile);
 #if HWY_TARGET == HWY_AVX3
   if (panels.pairs()) {
     const PairProducts products{panels.in_tiles()};
     ForEachVisit(query, key_tile, key_tile, [&](const Visit& visit) {
-      ForwardVisitPairs(
-          products, visit, panels.GetPairs(kKeysTransposed, kv_head, tile),
-          panels.GetPairs(kValueRows, kv_head, tile), finite, head_dim, b);
+      ForwardVisitPairs(products, visit,
+                        panels.GetPairs(kKeysTransposed, kv_head, tile),
+                        panels.GetPairs(kValueRows, kv_head, tile), finite,
+                        ExponentFactor(scale), panels.pair_dim(), b);
     });
     return;
   }
 #endif
+  (void)scale;  // the queries have it
   WithHeadTag(head_dim, [&](auto d) {
     ForEachVisit(query, key_tile, key_tile, [&](const Visit& visit) {
       ForwardVisit(d, visit, panels.Get(kKeysTransposed, kv_head, tile),
@@ -116,22 +141,52 @@ void VisitKeyTile(const SegmentPlan& segment, const QueryTile& query,
   });
 }
 
+// With them nothing has been seen yet.
 void LoadQueries(const AttentionForwardParams& p, int64_t token, int64_t rows,
-                 int64_t head, bool pairs, const ForwardBuffers& b) {
+                 int64_t head, const Panels& panels, const ForwardBuffers& b) {
   const int64_t head_dim = p.q.shape[2];
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* query = At(p.q, token + r, head);
 #if HWY_TARGET == HWY_AVX3
-    if (pairs) {
-      ToBf16Row(query, p.scale,
-                reinterpret_cast<bf16_t*>(b.queries2 + r * (head_dim / 2)),
-                head_dim);
-      continue;
+  if (panels.pairs()) {
+    const int64_t pair_dim = panels.pair_dim();
+    for (int64_t r = 0; r < rows; ++r) {
+      LoadScoreRow(At(p.q, token + r, head), p.scale, head_dim, pair_dim,
+                   b.queries2 + r * (pair_dim / 2));
+      b.rows2[r] = PairSoftmax();
     }
+    std::memset(b.sums, 0, rows * pair_dim * sizeof(float));
+    return;
+  }
 #else
-    (void)pairs;
+  (void)panels;
 #endif
-    ScaledCopy(query, p.scale, b.queries + r * head_dim, head_dim);
+  for (int64_t r = 0; r < rows; ++r) {
+    ScaledCopy(At(p.q, token + r, head), p.scale, b.queries + r * head_dim,
+               head_dim);
+    b.rows[r] = RowSoftmax();
+  }
+  std::memset(b.sums, 0, rows * head_dim * sizeof(float));
+}
+
+// Rows of a query tile that has seen all it sees.
+void StoreRows(const AttentionForwardParams& p, int64_t token, int64_t rows,
+               int64_t head, const Panels& panels, const ForwardBuffers& b) {
+  const int64_t head_dim = p.q.shape[2];
+  const bool pairs = panels.pairs();
+  const int64_t stride = pairs ? panels.pair_dim() : head_dim;
+  for (int64_t r = 0; r < rows; ++r) {
+    float sum = 0.0f, lse = 0.0f;
+    if (pairs) {
+#if HWY_TARGET == HWY_AVX3
+      sum = b.rows2[r].Sum();
+      lse = b.rows2[r].LogSumExp();
+#endif
+    } else {
+      sum = b.rows[r].sum;
+      lse = b.rows[r].top + std::log(sum);
+    }
+    ScaledCopy(b.sums + r * stride, 1.0f / sum, At(p.out, token + r, head),
+               head_dim);
+    if (!p.lse.empty()) At(p.lse, head)[token + r] = lse;
   }
 }
 
@@ -154,24 +209,17 @@ void ForwardTiles(const AttentionForwardParams& p, const SegmentPlan& segment,
   for (int64_t i = 0; i < count; ++i) {
     ForwardBuffers& b = buffers[i];
     b = ForwardBuffersIn(scratch + i * ForwardFloats(head_dim), head_dim);
-    LoadQueries(p, token(i), queries[i].rows, head, panels.pairs(), b);
-    std::memset(b.sums, 0, queries[i].rows * head_dim * sizeof(float));
+    LoadQueries(p, token(i), queries[i].rows, head, panels, b);
     end = std::max(end, (queries[i].begin + queries[i].rows - 1) / kTile + 1);
   }
   for (int64_t tile = 0; tile < end; ++tile) {
     for (int64_t i = 0; i < count; ++i) {
       VisitKeyTile(segment, queries[i], kv_head, tile, panels, head_dim,
-                   buffers[i]);
+                   p.scale, buffers[i]);
     }
   }
   for (int64_t i = 0; i < count; ++i) {
-    for (int64_t r = 0; r < queries[i].rows; ++r) {
-      const RowSoftmax& row = buffers[i].rows[r];
-      ScaledCopy(buffers[i].sums + r * head_dim, 1.0f / row.sum,
-                 At(p.out, token(i) + r, head), head_dim);
-      if (p.lse.empty()) continue;
-      At(p.lse, head)[token(i) + r] = row.top + std::log(row.sum);
-    }
+    StoreRows(p, token(i), queries[i].rows, head, panels, buffers[i]);
   }
 }
 

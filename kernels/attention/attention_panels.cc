@@ -46,7 +46,7 @@ bool AllFinite(const float* rows, int64_t row_stride, int64_t keys,
 
 // Pairs are moved as if they were floats: nothing is computed with them.
 void PackTransposedPairs(const float* rows, int64_t row_stride, int64_t keys,
-                         int64_t head_dim, float* panel) {
+                         int64_t head_dim, int64_t pair_dim, float* panel) {
 #if HWY_TARGET == HWY_AVX3
   alignas(64) Bf16Pair line[kTile * kMaxHeadDim / 2];
   const int64_t pairs = head_dim / 2;
@@ -56,24 +56,29 @@ void PackTransposedPairs(const float* rows, int64_t row_stride, int64_t keys,
   }
   PackTransposed(reinterpret_cast<const float*>(line), pairs, keys, pairs,
                  panel);
+  std::memset(panel + pairs * kTile, 0,
+              (pair_dim / 2 - pairs) * kTile * sizeof(Bf16Pair));
 #else
   (void)rows, (void)row_stride, (void)keys, (void)head_dim, (void)panel;
+  (void)pair_dim;
 #endif
 }
 
 // Rows 2j and 2j + 1 side by side; zeros beyond `keys`.
 void PackRowPairs(const float* rows, int64_t row_stride, int64_t keys,
-                  int64_t head_dim, float* panel) {
+                  int64_t head_dim, int64_t pair_dim, float* panel) {
 #if HWY_TARGET == HWY_AVX3
   auto* pairs = reinterpret_cast<Bf16Pair*>(panel);
-  for (int64_t j = 0; j < kTile; j += 2, pairs += head_dim) {
+  for (int64_t j = 0; j < kTile; j += 2, pairs += pair_dim) {
     const float* row = rows + j * row_stride;
     ToBf16Pairs(j < keys ? row : nullptr,
                 j + 1 < keys ? row + row_stride : nullptr, 1.0f, pairs,
                 head_dim);
+    std::fill(pairs + head_dim, pairs + pair_dim, 0);
   }
 #else
   (void)rows, (void)row_stride, (void)keys, (void)head_dim, (void)panel;
+  (void)pair_dim;
 #endif
 }
 
@@ -107,7 +112,8 @@ Panels::Panels(const AttentionPlan& plan, const ConstTensorView& k,
       head_dim_(k.shape[2]),
       pairs_(element == DType::kBF16),
       in_tiles_(pairs_ && ActiveCpuIsa() >= CpuIsa::kAmx),
-      panel_words_(kTile * head_dim_ / (pairs_ ? 2 : 1)) {
+      pair_dim_(in_tiles_ ? PaddedHeadDim(head_dim_) : head_dim_),
+      panel_words_(pairs_ ? kTile * pair_dim_ / 2 : kTile * head_dim_) {
   for (PanelKind kind : kinds) slot_[kind] = kinds_++;
   const int64_t head_floats = kinds_ * plan.key_tiles * panel_words_;
   const int64_t fitting =
@@ -126,7 +132,7 @@ void Panels::PackRows(const ConstTensorView& x, int64_t token, int64_t keys,
                       int64_t kv_head, float* panel) const {
   if (pairs_) {
     HWY_DYNAMIC_DISPATCH(PackRowPairs)
-    (At(x, token, kv_head), x.stride[0], keys, head_dim_, panel);
+    (At(x, token, kv_head), x.stride[0], keys, head_dim_, pair_dim_, panel);
     return;
   }
   for (int64_t j = 0; j < keys; ++j) {
@@ -140,7 +146,7 @@ void Panels::PackTransposed(const ConstTensorView& x, int64_t token,
   const float* rows = At(x, token, kv_head);
   if (pairs_) {
     HWY_DYNAMIC_DISPATCH(PackTransposedPairs)
-    (rows, x.stride[0], keys, head_dim_, panel);
+    (rows, x.stride[0], keys, head_dim_, pair_dim_, panel);
   } else {
     HWY_DYNAMIC_DISPATCH(PackTransposedF32)
     (rows, x.stride[0], keys, head_dim_, panel);

@@ -17,7 +17,8 @@
 namespace sinklora::kernels::cpu {
 
 // What packed copies a pass needs; each is kTile * head_dim floats a key tile,
-// or half as many bf16 pairs along its first dimension (bf16_gemm.h).
+// or half as many bf16 pairs along its first dimension (bf16_gemm.h), with
+// pair_dim() in place of head_dim.
 enum PanelKind : int {
   kKeysTransposed,    // [head_dim][kTile]
   kValuesTransposed,  // [head_dim][kTile]
@@ -46,6 +47,8 @@ class Panels {
   bool pairs() const { return pairs_; }
   // Whether pairs are multiplied in AMX tiles.
   bool in_tiles() const { return in_tiles_; }
+  // head_dim, with zeros up to whole tiles where there are tiles.
+  int64_t pair_dim() const { return pair_dim_; }
 
   int64_t heads_per_batch() const { return heads_per_batch_; }
   float* extra() const { return extra_; }
@@ -86,6 +89,7 @@ class Panels {
   const int64_t head_dim_;
   const bool pairs_;
   const bool in_tiles_;
+  const int64_t pair_dim_;
   const int64_t panel_words_;  // of 4 bytes
   int64_t kinds_ = 0;
   int64_t slot_[kPanelKinds] = {-1, -1, -1, -1};

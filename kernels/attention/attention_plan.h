@@ -21,6 +21,11 @@ namespace sinklora::kernels::cpu {
 inline constexpr int64_t kTile = 64;
 inline constexpr int64_t kMaxHeadDim = 256;
 
+// Up to whole AMX tiles of bf16 (kTileElements in amx.h).
+inline int64_t PaddedHeadDim(int64_t head_dim) {
+  return (head_dim + 31) / 32 * 32;
+}
+
 // Local queries [begin, begin + rows) of one group. They see keys [0, sinks)
 // and [group_begin, own position], of which the last `window` ones at most.
 struct QueryTile {

@@ -11,6 +11,7 @@
 #define SINKLORA_KERNELS_ATTENTION_ATTENTION_TILE_INL_H_
 #endif
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -296,46 +297,50 @@ struct PairProducts {
   }
 };
 
+// Products of pairs leave the scale out of the scores, so that queries are
+// rounded as they are; the softmax multiplies by its size and log2(e) (never by
+// zero, which makes NaN of -inf), the queries have its sign.
+HWY_INLINE float ExponentFactor(float scale) {
+  constexpr float kLog2E = 1.44269504088896341f;
+  return std::max(std::abs(scale) * kLog2E, std::numeric_limits<float>::min());
+}
+HWY_INLINE void LoadScoreRow(const float* query, float scale, int64_t head_dim,
+                             int64_t pair_dim, Bf16Pair* pairs) {
+  ToBf16Row(query, scale < 0.0f ? -1.0f : 1.0f,
+            reinterpret_cast<bf16_t*>(pairs), head_dim);
+  std::fill(pairs + head_dim / 2, pairs + pair_dim / 2, 0);
+}
+
 // AccumulateRows with pairs. Row r of `weights` is kTile / 2 of them.
 HWY_INLINE void AccumulateRowPairs(PairProducts products, const Visit& visit,
                                    const Bf16Pair* weights,
                                    const Bf16Pair* values, float* out,
-                                   int64_t head_dim, bool may_multiply_zeros) {
+                                   int64_t pair_dim, bool may_multiply_zeros) {
   ForEachVisibleBlock(
       visit, products.cut(), may_multiply_zeros,
       [&](int64_t row, int64_t count, int64_t from, int64_t to) {
         const Bf16GemmTile tile{
-            weights + row * (kTile / 2), kTile / 2, 1,   values, head_dim,
-            out + row * head_dim,        head_dim,  true};
-        if (from < to) products.Gemm(tile, from, to, count, head_dim);
+            weights + row * (kTile / 2), kTile / 2, 1,   values, pair_dim,
+            out + row * pair_dim,        pair_dim,  true};
+        if (from < to) products.Gemm(tile, from, to, count, pair_dim);
       });
 }
 
-// `a` has head_dim / 2 pairs a row.
+// `a` has pair_dim / 2 pairs a row.
 HWY_INLINE void ScoreRowPairs(PairProducts products, const Visit& visit,
                               const Bf16Pair* a, const Bf16Pair* panel,
-                              float* scores, int64_t head_dim) {
+                              float* scores, int64_t pair_dim) {
   const ColumnSpan span = WidenToVectors(visit.begin, visit.end);
   const int64_t r = visit.first_row;
-  const Bf16GemmTile tile{a + r * (head_dim / 2),
-                          head_dim / 2,
+  const Bf16GemmTile tile{a + r * (pair_dim / 2),
+                          pair_dim / 2,
                           1,
                           panel + span.begin,
                           kTile,
                           scores + r * kTile + span.begin,
                           kTile,
                           false};
-  products.Gemm(tile, 0, head_dim, visit.end_row - r, span.end - span.begin);
-}
-
-// The whole vectors of columns of a visit's rows, rounded.
-HWY_INLINE void RoundRows(const Visit& visit, const float* rows,
-                          Bf16Pair* pairs) {
-  const ColumnSpan span = WidenToVectors(visit.begin, visit.end);
-  const int64_t r = visit.first_row;
-  ToBf16Rows(rows + r * kTile + span.begin, kTile,
-             reinterpret_cast<bf16_t*>(pairs + r * (kTile / 2)) + span.begin,
-             kTile, visit.end_row - r, span.end - span.begin);
+  products.Gemm(tile, 0, pair_dim, visit.end_row - r, span.end - span.begin);
 }
 #endif
 

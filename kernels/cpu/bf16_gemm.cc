@@ -175,19 +175,6 @@ SINKLORA_AVX512_BF16_TARGET void ToBf16Row(const float* from, float factor,
   }
 }
 
-SINKLORA_AVX512_BF16_TARGET void ToBf16Rows(const float* from,
-                                            int64_t from_stride, bf16_t* to,
-                                            int64_t to_stride, int64_t rows,
-                                            int64_t n) {
-  for (int64_t r = 0; r < rows; ++r, from += from_stride, to += to_stride) {
-    for (int64_t i = 0; i < n; i += kLanes) {
-      const __mmask16 lanes = LanesLeft(n - i);
-      _mm256_mask_storeu_epi16(to + i, lanes,
-                               Demote(_mm512_maskz_loadu_ps(lanes, from + i)));
-    }
-  }
-}
-
 SINKLORA_AVX512_BF16_TARGET void ToBf16Pairs(const float* even,
                                              const float* odd, float factor,
                                              Bf16Pair* to, int64_t n) {

@@ -44,10 +44,6 @@ void Bf16Gemm(const Bf16GemmTile& tile, int64_t begin, int64_t end,
 // to[i] = bf16(from[i] * factor), to nearest even; NaN stays NaN.
 void ToBf16Row(const float* from, float factor, bf16_t* to, int64_t n);
 
-// The same for rows of n, factor 1.
-void ToBf16Rows(const float* from, int64_t from_stride, bf16_t* to,
-                int64_t to_stride, int64_t rows, int64_t n);
-
 // to[i] = the pair (even[i] * factor, odd[i] * factor); either row may be null:
 // zeros.
 void ToBf16Pairs(const float* even, const float* odd, float factor,

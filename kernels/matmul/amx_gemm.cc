@@ -1,7 +1,7 @@
 // One operand, R, is read by rows (16 of them are a tile as they lie), the
 // other, C, by columns (16 of them, in pairs of rows, are one). Where b is
-// transposed its rows are R, so that weights are never rearranged, and results
-// come out transposed; else a's rows are.
+// transposed and not in tiles its rows are R, so that weights are never
+// rearranged, and results come out transposed; else a's rows are.
 //
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/matmul/amx_gemm.h"
@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "kernels/cpu/amx.h"
+#include "kernels/matmul/amx_pack.h"
 
 namespace sinklora::kernels::cpu {
 namespace {
@@ -19,12 +20,11 @@ constexpr int64_t kBlock = 2 * kTileRows;  // results of a block, both ways
 // C is packed this much at a time, to stay in the second cache.
 constexpr int64_t kPackedBytes = int64_t{1} << 20;
 constexpr int64_t kMaxPackedColumns = 512;
+// And R, where it is packed for more than one part of C.
+constexpr int64_t kPackedRowBytes = int64_t{4} << 20;
 // Tiles along k of which R's 32 rows stay in the first cache.
 constexpr int64_t kDepth = 16;
 
-int64_t TilesOf(int64_t elements) {
-  return (elements + kTileElements - 1) / kTileElements;
-}
 int64_t Rounded(int64_t n, int64_t step) {
   return (n + step - 1) / step * step;
 }
@@ -32,83 +32,6 @@ int64_t Rounded(int64_t n, int64_t step) {
 __mmask16 LanesLeft(int64_t n) {
   return static_cast<__mmask16>(
       n >= kLanes ? 0xffffu : (1u << std::max<int64_t>(n, 0)) - 1u);
-}
-
-// Halves of words that exist: bf16 elements [0, n) of 32.
-__mmask32 ElementsLeft(int64_t n) {
-  return n >= kTileElements
-             ? 0xffffffffu
-             : static_cast<__mmask32>((1u << std::max<int64_t>(n, 0)) - 1u);
-}
-
-// 32 elements as bf16, those of the mask.
-SINKLORA_AMX_TARGET inline __m512i LoadElements(__mmask32 mask,
-                                                const bf16_t* from) {
-  return _mm512_maskz_loadu_epi16(mask, from);
-}
-SINKLORA_AMX_TARGET inline __m512i LoadElements(__mmask32 mask,
-                                                const float* from) {
-  const auto low = static_cast<__mmask16>(mask);
-  const auto high = static_cast<__mmask16>(mask >> kLanes);
-  return reinterpret_cast<__m512i>(
-      _mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(high, from + kLanes),
-                          _mm512_maskz_loadu_ps(low, from)));
-}
-
-// Rows [row, row + 16) of x [rows][k] as tiles along k, zeros beyond either.
-template <typename T>
-SINKLORA_AMX_TARGET void PackRows(const T* x, int64_t rows, int64_t k,
-                                  int64_t row, char* tiles) {
-  const int64_t held = std::clamp<int64_t>(rows - row, 0, kTileRows);
-  const T* from = x + row * k;
-  for (int64_t e = 0; e < k; e += kTileElements, tiles += kTileBytes) {
-    const __mmask32 mask = ElementsLeft(k - e);
-    for (int64_t i = 0; i < held; ++i) {
-      _mm512_store_si512(tiles + i * kTileRowBytes,
-                         LoadElements(mask, from + i * k + e));
-    }
-    std::memset(tiles + held * kTileRowBytes, 0,
-                (kTileRows - held) * kTileRowBytes);
-  }
-}
-
-// Columns [column, column + 16) of the transpose of x [columns][k].
-template <typename T>
-SINKLORA_AMX_TARGET void PackTransposedColumns(const T* x, int64_t columns,
-                                               int64_t k, int64_t column,
-                                               char* tiles) {
-  for (int64_t e = 0; e < k; e += kTileElements, tiles += kTileBytes) {
-    const __mmask32 mask = ElementsLeft(k - e);
-    __m512i block[16];
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < kLanes; ++i) {
-      const bool exists = column + i < columns;
-      block[i] = LoadElements(exists ? mask : 0,
-                              (exists ? x + (column + i) * k : x) + e);
-    }
-    Transpose16(block);
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < kLanes; ++i) {
-      _mm512_store_si512(tiles + i * kTileRowBytes, block[i]);
-    }
-  }
-}
-
-// Columns [column, column + 16) of x [k][columns].
-SINKLORA_AMX_TARGET void PackColumns(const bf16_t* x, int64_t columns,
-                                     int64_t k, int64_t column, char* tiles) {
-  const __mmask16 mask = LanesLeft(columns - column);
-  const auto row = [&](int64_t e) SINKLORA_AMX_TARGET {
-    return e < k ? _mm512_cvtepu16_epi32(
-                       _mm256_maskz_loadu_epi16(mask, x + e * columns + column))
-                 : _mm512_setzero_si512();
-  };
-  const int64_t padded = TilesOf(k) * kTileElements;
-  for (int64_t e = 0; e < padded; e += 2, tiles += kTileRowBytes) {
-    const __m512i pairs =
-        _mm512_or_si512(row(e), _mm512_slli_epi32(row(e + 1), 16));
-    _mm512_store_si512(tiles, pairs);
-  }
 }
 
 // 16 rows of R, as tiles along k.
@@ -122,27 +45,47 @@ struct TileLine {
   }
 };
 
-// 2 x 2 tiles of results in `sums`, over `steps` tiles along k.
+// 32 x 32 results over `steps` tiles along k.
 struct Block {
   TileLine r[2];
-  const char* c[2];  // packed
-  float* sums;       // [2][2][16][16]
+  const char* c[2];    // packed
+  const char* next_c;  // c[0] of the block after this one, or c[0]
+  float* sums;         // [32][row_floats], the first 32 of each row
+  int64_t row_floats;
 };
+// Asks for the tiles of C `s` steps on, which come from the second cache: tile
+// loads wait for their lines one after the other.
+inline void PrefetchC(const Block& b, int64_t line_bytes, int64_t s,
+                      int64_t steps) {
+  const char* from =
+      s < steps ? b.c[0] + s * kTileBytes : b.next_c + (s - steps) * kTileBytes;
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < kTileBytes; i += kTileRowBytes) {
+    _mm_prefetch(from + i, _MM_HINT_T0);
+    _mm_prefetch(from + line_bytes + i, _MM_HINT_T0);
+  }
+}
+
 SINKLORA_AMX_TARGET void MultiplyBlock(const Block& b, int64_t steps,
                                        bool first) {
+  constexpr int64_t kAhead = 2;
+  const int64_t line_bytes = b.c[1] - b.c[0];
+  const int64_t row_bytes = b.row_floats * static_cast<int64_t>(sizeof(float));
+  float* lower = b.sums + kTileRows * b.row_floats;
   if (first) {
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
   } else {
-    _tile_loadd(0, b.sums, kTileRowBytes);
-    _tile_loadd(1, b.sums + 256, kTileRowBytes);
-    _tile_loadd(2, b.sums + 512, kTileRowBytes);
-    _tile_loadd(3, b.sums + 768, kTileRowBytes);
+    _tile_loadd(0, b.sums, row_bytes);
+    _tile_loadd(1, b.sums + kLanes, row_bytes);
+    _tile_loadd(2, lower, row_bytes);
+    _tile_loadd(3, lower + kLanes, row_bytes);
   }
   for (int64_t s = 0; s < steps; ++s) {
     const int64_t at = s * kTileBytes;
+    PrefetchC(b, line_bytes, s + kAhead, steps);
     _tile_loadd(4, b.r[0].first + s * b.r[0].tile_bytes, b.r[0].row_bytes);
     _tile_loadd(6, b.c[0] + at, kTileRowBytes);
     _tile_dpbf16ps(0, 4, 6);
@@ -152,17 +95,17 @@ SINKLORA_AMX_TARGET void MultiplyBlock(const Block& b, int64_t steps,
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
   }
-  _tile_stored(0, b.sums, kTileRowBytes);
-  _tile_stored(1, b.sums + 256, kTileRowBytes);
-  _tile_stored(2, b.sums + 512, kTileRowBytes);
-  _tile_stored(3, b.sums + 768, kTileRowBytes);
+  _tile_stored(0, b.sums, row_bytes);
+  _tile_stored(1, b.sums + kLanes, row_bytes);
+  _tile_stored(2, lower, row_bytes);
+  _tile_stored(3, lower + kLanes, row_bytes);
 }
 
 class Product {
  public:
   Product(const GemmShape& s, const void* a, const void* b, void* out)
       : s_(s),
-        swapped_(s.transpose_b),
+        swapped_(s.transpose_b && !s.b_in_tiles),
         a_(a),
         b_(static_cast<const bf16_t*>(b)),
         rows_(swapped_ ? s.n : s.m),
@@ -171,15 +114,30 @@ class Product {
         out_(out) {}
 
   void Run(Scratch& scratch);
+  void RunTiled(Scratch& scratch);
   void RunFewRows(Scratch& scratch);
   bool a_is_f32() const { return s_.a_dtype == DType::kF32; }
   bool few_rows() const { return swapped_ && columns_ <= kTileColumns; }
+  // Whether sums are the results as they are stored.
+  bool plain() const {
+    return !swapped_ && s_.out_dtype == DType::kF32 && !s_.accumulate &&
+           s_.alpha == 1.0f;
+  }
 
  private:
-  // 16 rows of R where they lie, or packed into `tiles`.
+  bool converts_r() const { return !swapped_ && a_is_f32(); }
+  // 16 rows of R where they lie, or in `tiles` once they are packed.
   TileLine RowTiles(int64_t row, char* tiles) const;
+  TileLine PackRowTiles(int64_t row, char* tiles) const;
   void PackC(int64_t column, int64_t columns, char* tiles) const;
-  void Store(const float* sums, int64_t row, int64_t column) const;
+  // Results (row, column) and on: in `sums`, of 32 rows of 32, or in out.
+  Block BlockAt(int64_t row, int64_t column, float* sums) const;
+  void Store(const float* sums, int64_t sums_row, int64_t row,
+             int64_t column) const;
+  void StoreBlock(const float* sums, int64_t row, int64_t column) const;
+  void RunRows(int64_t row, const TileLine (&r)[2], int64_t column,
+               int64_t columns, const char* packed_c, float* sums) const;
+  int64_t ChunkColumns() const;  // of C that are taken at a time
   void StoreRow(__m512 sums, int64_t m, int64_t n, int64_t count) const;
 
   const GemmShape& s_;
@@ -195,13 +153,13 @@ void Product::PackC(int64_t column, int64_t columns, char* tiles) const {
   for (int64_t i = 0; i < columns;
        i += kTileColumns, tiles += tiles_ * kTileBytes) {
     if (!swapped_) {
-      PackColumns(b_, columns_, s_.k, column + i, tiles);
+      PackTileColumns(b_, columns_, s_.k, column + i, tiles);
     } else if (a_is_f32()) {
-      PackTransposedColumns(static_cast<const float*>(a_), columns_, s_.k,
-                            column + i, tiles);
+      PackTransposedTileColumns(static_cast<const float*>(a_), columns_, s_.k,
+                                column + i, tiles);
     } else {
-      PackTransposedColumns(static_cast<const bf16_t*>(a_), columns_, s_.k,
-                            column + i, tiles);
+      PackTransposedTileColumns(static_cast<const bf16_t*>(a_), columns_, s_.k,
+                                column + i, tiles);
     }
   }
 }
@@ -209,20 +167,24 @@ void Product::PackC(int64_t column, int64_t columns, char* tiles) const {
 TileLine Product::RowTiles(int64_t row, char* tiles) const {
   // Rows a multiple of 2 KiB apart share a few sets of the first cache and
   // drive each other out.
-  const bool converts = !swapped_ && a_is_f32();
-  const bool in_place = !converts && s_.k % kTileElements == 0 &&
+  const bool in_place = !converts_r() && s_.k % kTileElements == 0 &&
                         s_.k % 1024 != 0 && row + kTileRows <= rows_;
+  if (!in_place) return {tiles, kTileRowBytes, kTileBytes};
   const auto* r = swapped_ ? b_ : static_cast<const bf16_t*>(a_);
-  if (in_place) {
-    return {reinterpret_cast<const char*>(r + row * s_.k),
-            s_.k * static_cast<int64_t>(sizeof(bf16_t)), kTileRowBytes};
-  }
-  if (converts) {
-    PackRows(static_cast<const float*>(a_), rows_, s_.k, row, tiles);
+  return {reinterpret_cast<const char*>(r + row * s_.k),
+          s_.k * static_cast<int64_t>(sizeof(bf16_t)), kTileRowBytes};
+}
+
+TileLine Product::PackRowTiles(int64_t row, char* tiles) const {
+  const TileLine line = RowTiles(row, tiles);
+  if (line.first != tiles) return line;
+  if (converts_r()) {
+    PackTileRows(static_cast<const float*>(a_), rows_, s_.k, row, tiles);
   } else {
-    PackRows(r, rows_, s_.k, row, tiles);
+    PackTileRows(swapped_ ? b_ : static_cast<const bf16_t*>(a_), rows_, s_.k,
+                 row, tiles);
   }
-  return {tiles, kTileRowBytes, kTileBytes};
+  return line;
 }
 
 // Results (m, n .. n + count) of a row of out.
@@ -252,21 +214,21 @@ SINKLORA_AMX_TARGET inline void Product::StoreRow(__m512 sums, int64_t m,
 }
 
 // A tile of results whose first is (row of R, column of C).
-SINKLORA_AMX_TARGET void Product::Store(const float* sums, int64_t row,
-                                        int64_t column) const {
+SINKLORA_AMX_TARGET void Product::Store(const float* sums, int64_t sums_row,
+                                        int64_t row, int64_t column) const {
   const int64_t rows = std::min(kTileRows, rows_ - row);
   const int64_t columns = std::min(kTileColumns, columns_ - column);
   if (rows <= 0 || columns <= 0) return;
   if (!swapped_) {
     for (int64_t i = 0; i < rows; ++i) {
-      StoreRow(_mm512_loadu_ps(sums + i * kLanes), row + i, column, columns);
+      StoreRow(_mm512_loadu_ps(sums + i * sums_row), row + i, column, columns);
     }
     return;
   }
   __m512i block[16];
 #pragma GCC unroll 16
   for (int64_t i = 0; i < kLanes; ++i) {
-    block[i] = _mm512_loadu_si512(sums + i * kLanes);
+    block[i] = _mm512_loadu_si512(sums + i * sums_row);
   }
   Transpose16(block);
   alignas(64) float turned[16][16];
@@ -277,42 +239,107 @@ SINKLORA_AMX_TARGET void Product::Store(const float* sums, int64_t row,
   }
 }
 
-void Product::Run(Scratch& scratch) {
-  const int64_t column_bytes = tiles_ * kTileRowBytes;
-  const int64_t chunk =
-      std::min(Rounded(columns_, kBlock),
-               std::clamp(kPackedBytes / column_bytes / kBlock * kBlock, kBlock,
-                          kMaxPackedColumns));
-  const int64_t block_floats = kBlock * kBlock;
-  const int64_t sums_bytes =
-      chunk / kBlock * block_floats * static_cast<int64_t>(sizeof(float));
-  char* packed_c = static_cast<char*>(scratch.ReserveBytes(
-      chunk * column_bytes + kBlock * column_bytes + sums_bytes));
-  char* packed_r = packed_c + chunk * column_bytes;
-  auto* sums = reinterpret_cast<float*>(packed_r + kBlock * column_bytes);
+void Product::StoreBlock(const float* sums, int64_t row, int64_t column) const {
+  for (int64_t i = 0; i < kBlock; i += kTileRows) {
+    for (int64_t j = 0; j < kBlock; j += kTileColumns) {
+      Store(sums + i * kBlock + j, kBlock, row + i, column + j);
+    }
+  }
+}
+
+Block Product::BlockAt(int64_t row, int64_t column, float* sums) const {
+  Block block{};
+  block.sums = sums;
+  block.row_floats = kBlock;
+  if (plain() && row + kBlock <= rows_ && column + kBlock <= columns_) {
+    block.sums = static_cast<float*>(out_) + row * s_.n + column;
+    block.row_floats = s_.n;
+  }
+  return block;
+}
+
+// 32 rows of R, `r`, by the packed columns [column, column + columns) of C.
+void Product::RunRows(int64_t row, const TileLine (&r)[2], int64_t column,
+                      int64_t columns, const char* packed_c,
+                      float* sums) const {
   const int64_t tile_line = tiles_ * kTileBytes;  // 16 rows or columns
+  const auto sums_of = [&](int64_t i) { return sums + i * kBlock; };
+  for (int64_t t = 0; t < tiles_; t += kDepth) {
+    const bool last = t + kDepth >= tiles_;
+    for (int64_t i = 0; i < columns; i += kBlock) {
+      Block block = BlockAt(row, column + i, sums_of(i));
+      const char* c = packed_c + i / kTileColumns * tile_line + t * kTileBytes;
+      for (int side = 0; side < 2; ++side) {
+        block.r[side] = r[side].From(t);
+        block.c[side] = c + side * tile_line;
+      }
+      block.next_c = i + kBlock < columns ? c + 2 * tile_line : c;
+      MultiplyBlock(block, std::min(kDepth, tiles_ - t), t == 0);
+      if (last && block.sums == sums_of(i)) {
+        StoreBlock(block.sums, row, column + i);
+      }
+    }
+  }
+}
+
+int64_t Product::ChunkColumns() const {
+  return std::min(
+      Rounded(columns_, kBlock),
+      std::clamp(kPackedBytes / (tiles_ * kTileRowBytes) / kBlock * kBlock,
+                 kBlock, kMaxPackedColumns));
+}
+
+void Product::Run(Scratch& scratch) {
+  const int64_t line_bytes = tiles_ * kTileBytes;
+  const int64_t chunk = ChunkColumns();
+  const int64_t c_bytes = chunk / kTileColumns * line_bytes;
+  char* packed_r = static_cast<char*>(scratch.ReserveBytes(
+      c_bytes + 2 * line_bytes +
+      chunk * kBlock * static_cast<int64_t>(sizeof(float))));
+  char* packed_c = packed_r + 2 * line_bytes;
+  auto* sums = reinterpret_cast<float*>(packed_c + c_bytes);
   for (int64_t column = 0; column < columns_; column += chunk) {
     const int64_t columns = std::min(chunk, Rounded(columns_ - column, kBlock));
     PackC(column, columns, packed_c);
     for (int64_t row = 0; row < rows_; row += kBlock) {
-      const TileLine r[2] = {RowTiles(row, packed_r),
-                             RowTiles(row + kTileRows, packed_r + tile_line)};
-      for (int64_t t = 0; t < tiles_; t += kDepth) {
-        for (int64_t i = 0; i < columns / kBlock; ++i) {
-          const char* c = packed_c + 2 * i * tile_line + t * kTileBytes;
-          MultiplyBlock({{r[0].From(t), r[1].From(t)},
-                         {c, c + tile_line},
-                         sums + i * block_floats},
-                        std::min(kDepth, tiles_ - t), t == 0);
-        }
-      }
-      for (int64_t i = 0; i < columns / kBlock; ++i) {
-        const float* block = sums + i * block_floats;
-        const int64_t at = column + i * kBlock;
-        Store(block, row, at);
-        Store(block + 256, row, at + kTileColumns);
-        Store(block + 512, row + kTileRows, at);
-        Store(block + 768, row + kTileRows, at + kTileColumns);
+      const TileLine r[2] = {
+          PackRowTiles(row, packed_r),
+          PackRowTiles(row + kTileRows, packed_r + line_bytes)};
+      RunRows(row, r, column, columns, packed_c, sums);
+    }
+  }
+}
+
+// With C packed already. Rows of R are packed once for all of its chunks.
+void Product::RunTiled(Scratch& scratch) {
+  const int64_t line_bytes = tiles_ * kTileBytes;
+  const int64_t chunk = ChunkColumns();
+  const int64_t lines =
+      std::min(Rounded(rows_, kBlock) / kTileRows,
+               std::max<int64_t>(2, kPackedRowBytes / line_bytes / 2 * 2));
+  char* packed_r = static_cast<char*>(scratch.ReserveBytes(
+      lines * line_bytes +
+      chunk * kBlock * static_cast<int64_t>(sizeof(float))));
+  auto* sums = reinterpret_cast<float*>(packed_r + lines * line_bytes);
+  for (int64_t first = 0; first < rows_; first += lines * kTileRows) {
+    const int64_t end =
+        std::min(first + lines * kTileRows, Rounded(rows_, kBlock));
+    const auto packed = [&](int64_t row) {
+      return packed_r + (row - first) / kTileRows * line_bytes;
+    };
+    for (int64_t row = first; row < end; row += kTileRows) {
+      PackRowTiles(row, packed(row));
+    }
+    for (int64_t column = 0; column < columns_; column += chunk) {
+      const char* c = reinterpret_cast<const char*>(b_) +
+                      column / kTileColumns * line_bytes;
+      const int64_t columns =
+          std::min(chunk, Rounded(columns_ - column, kBlock));
+      for (int64_t row = first; row < end; row += kBlock) {
+        const TileLine r[2] = {
+            RowTiles(row, packed(row)),
+            RowTiles(row + kTileRows, packed(row + kTileRows))};
+        RunRows(row, r, column, columns, c, sums);
       }
     }
   }
@@ -353,8 +380,8 @@ SINKLORA_AMX_TARGET void Product::RunFewRows(Scratch& scratch) {
       const bool last = row + 2 * kBlock > rows_;
       MultiplyInPlace(r, s_.k, last ? r : r + kBlock * s_.k, packed_c, tiles_);
     } else {
-      PackRows(b_, rows_, s_.k, row, packed_r);
-      PackRows(b_, rows_, s_.k, row + kTileRows, packed_r + line);
+      PackTileRows(b_, rows_, s_.k, row, packed_r);
+      PackTileRows(b_, rows_, s_.k, row + kTileRows, packed_r + line);
       for (int64_t t = 0; t < tiles_; ++t) {
         _tile_loadd(6, packed_c + t * kTileBytes, kTileRowBytes);
         _tile_loadd(4, packed_r + t * kTileBytes, kTileRowBytes);
@@ -365,12 +392,29 @@ SINKLORA_AMX_TARGET void Product::RunFewRows(Scratch& scratch) {
     }
     _tile_stored(0, sums[0], kTileRowBytes);
     _tile_stored(1, sums[1], kTileRowBytes);
-    Store(sums[0], row, 0);
-    Store(sums[1], row + kTileRows, 0);
+    Store(sums[0], kLanes, row, 0);
+    Store(sums[1], kLanes, row + kTileRows, 0);
   }
 }
 
 }  // namespace
+
+int64_t AmxTilesBytes(int64_t n, int64_t k) {
+  return Rounded(n, kBlock) * TilesOf(k) * kTileRowBytes;
+}
+
+void AmxPackB(const GemmShape& shape, const bf16_t* b, int64_t column,
+              int64_t columns, void* tiles) {
+  const int64_t line = TilesOf(shape.k) * kTileBytes;
+  for (int64_t c = column; c < column + columns; c += kTileColumns) {
+    char* to = static_cast<char*>(tiles) + c / kTileColumns * line;
+    if (shape.transpose_b) {
+      PackTransposedTileColumns(b, shape.n, shape.k, c, to);
+    } else {
+      PackTileColumns(b, shape.n, shape.k, c, to);
+    }
+  }
+}
 
 void AmxGemm(const GemmShape& shape, const void* a, const void* b, void* out,
              Scratch& scratch) {
@@ -378,6 +422,8 @@ void AmxGemm(const GemmShape& shape, const void* a, const void* b, void* out,
   Product product(shape, a, b, out);
   if (product.few_rows()) {
     product.RunFewRows(scratch);
+  } else if (shape.b_in_tiles) {
+    product.RunTiled(scratch);
   } else {
     product.Run(scratch);
   }

@@ -6,7 +6,7 @@
 // to other bits.
 //
 // A single row reads b as it lies, at the speed of memory; larger operands are
-// packed into tiles a part at a time.
+// packed into tiles a part at a time, or b once for all of its product's rows.
 //
 // Thread-safe for calls with distinct scratch. x86-64 only. REQUIRES:
 // AmxUsable(); the function does not check.
@@ -23,6 +23,13 @@ namespace sinklora::kernels::cpu {
 // As GemmEngine::Run. REQUIRES: shape.dtype is bf16. Throws std::bad_alloc.
 void AmxGemm(const GemmShape& shape, const void* a, const void* b, void* out,
              Scratch& scratch);
+
+// Of b in tiles.
+int64_t AmxTilesBytes(int64_t n, int64_t k);
+
+// As GemmEngine::PackB.
+void AmxPackB(const GemmShape& shape, const bf16_t* b, int64_t column,
+              int64_t columns, void* tiles);
 
 }  // namespace sinklora::kernels::cpu
 

@@ -217,6 +217,28 @@ bool GemmEngine::has_bf16() const { return impl_->has_bf16; }
 
 bool GemmEngine::rounds_a() const { return impl_->use_amx; }
 
+bool GemmEngine::packs_b(DType dtype) const {
+  return dtype == DType::kBF16 && impl_->use_amx;
+}
+
+int64_t GemmEngine::TilesBytes(int64_t n, int64_t k) const {
+#ifdef __x86_64__
+  return AmxTilesBytes(n, k);
+#else
+  (void)n, (void)k;
+  return 0;
+#endif
+}
+
+void GemmEngine::PackB(const GemmShape& shape, const void* b, int64_t column,
+                       int64_t columns, void* tiles) const {
+#ifdef __x86_64__
+  AmxPackB(shape, static_cast<const bf16_t*>(b), column, columns, tiles);
+#else
+  (void)shape, (void)b, (void)column, (void)columns, (void)tiles;
+#endif
+}
+
 int64_t GemmEngine::SumChunk(DType dtype, int64_t k) {
   if (dtype == DType::kBF16 && impl_->use_amx) return 0;
   if (impl_->use_onednn) return impl_->ChunkOf(dtype, k, 0);

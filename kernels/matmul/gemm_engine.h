@@ -28,6 +28,7 @@ struct GemmShape {
   DType a_dtype = dtype;          // f32 for bf16 products needs rounds_a()
   DType out_dtype = DType::kF32;  // bf16 needs bf16 operands
   bool transpose_b = false;       // b is [n, k] instead of [k, n]
+  bool b_in_tiles = false;        // b is what PackB made of it
   bool accumulate = false;
   float alpha = 1.0f;
 
@@ -46,6 +47,15 @@ class GemmEngine {
 
   // Whether bf16 products take an f32 `a`, which they round to nearest even.
   bool rounds_a() const;
+
+  // Whether products of `dtype` and many rows are faster with b in tiles.
+  bool packs_b(DType dtype) const;
+  // Bytes of b in tiles, and columns [column, column + columns) of it,
+  // multiples of 32 in [0, n up to a multiple of 32]: `b` as the shape says
+  // without b_in_tiles, `tiles` 64-byte aligned. REQUIRES: packs_b().
+  int64_t TilesBytes(int64_t n, int64_t k) const;
+  void PackB(const GemmShape& shape, const void* b, int64_t column,
+             int64_t columns, void* tiles) const;
 
   // Terms of a sum that are one chain of multiply-adds from zero; chains are
   // added in order. 0 where that is not how `k` terms are summed. As Run().

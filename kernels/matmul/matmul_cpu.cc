@@ -21,6 +21,9 @@ constexpr int64_t kSerialWork = int64_t{1} << 20;
 // Traffic of one element of b in units of multiply-adds.
 constexpr int64_t kElementWork = 16;
 constexpr int64_t kTransposeBlock = 16;
+// Rows for which it pays to rearrange b first, and the most memory for that.
+constexpr int64_t kTiledRows = 64;
+constexpr int64_t kMaxTilesBytes = int64_t{128} << 20;
 
 // A matrix operand: op(x), rows x cols.
 struct Operand {
@@ -111,7 +114,9 @@ class Product {
   const void* TileOfB(int64_t col, int64_t cols, char** scratch) const;
   void StoreTile(const char* tile, DType tile_dtype, int64_t row, int64_t rows,
                  int64_t col, int64_t cols) const;
-  void PackB();
+  void PackB(bool in_tiles);
+  void CopyB(char* to);
+  void TileB(char* tiles);
   int64_t ScratchBytes(int64_t rows, int64_t cols) const;
 
   const MatMulParams& p_;
@@ -120,7 +125,8 @@ class Product {
   Operand b_;
   const int64_t m_, n_, k_;
   DType dtype_;                    // operands as multiplied
-  const void* dense_b_ = nullptr;  // whole b, when it is dense
+  const void* dense_b_ = nullptr;  // whole b
+  bool b_in_tiles_ = false;        // and so is dense_b_
 };
 
 Product::Product(const MatMulParams& p, CpuContext& context)
@@ -135,20 +141,43 @@ Product::Product(const MatMulParams& p, CpuContext& context)
   dtype_ = bf16 && context.gemm.has_bf16() ? DType::kBF16 : DType::kF32;
 }
 
-// Gives the tasks of this product one dense copy of b in the dtype multiplied.
-void Product::PackB() {
-  if (b_.DenseAs(dtype_)) {
-    dense_b_ = p_.b.data;
-    return;
-  }
+// Gives the tasks of this product one dense copy of b in the dtype multiplied,
+// in tiles or not.
+void Product::PackB(bool in_tiles) {
+  const bool copies = !b_.DenseAs(dtype_);
+  const int64_t copy_bytes = copies ? Aligned(n_ * k_ * SizeOf(dtype_)) : 0;
+  const int64_t tiles_bytes = in_tiles ? context_.gemm.TilesBytes(n_, k_) : 0;
+  dense_b_ = p_.b.data;
+  if (copy_bytes + tiles_bytes == 0) return;
+  char* to = context_.matmul_scratch.Reserve<char>(tiles_bytes + copy_bytes);
+  if (copies) CopyB(to + tiles_bytes);
+  if (in_tiles) TileB(to);
+}
+
+// A dense copy of b, which dense_b_ then is.
+void Product::CopyB(char* to) {
   const int64_t cols = p_.b.shape[1];
-  char* to = context_.matmul_scratch.Reserve<char>(n_ * k_ * SizeOf(dtype_));
   ParallelBlocks(context_.pool, p_.b.shape[0], RowsPerTask(cols),
                  [&](int64_t begin, int64_t end, int) {
                    PackStored(b_, begin, end - begin, 0, cols, dtype_,
                               to + begin * cols * SizeOf(dtype_));
                  });
   dense_b_ = to;
+}
+
+// The tiles of dense_b_, which they then are.
+void Product::TileB(char* tiles) {
+  const GemmShape shape{
+      .n = n_, .k = k_, .dtype = dtype_, .transpose_b = b_.transpose};
+  constexpr int64_t kColumns = 32;
+  const int64_t blocks = (n_ + kColumns - 1) / kColumns;
+  ParallelBlocks(context_.pool, blocks, RowsPerTask(kColumns * k_),
+                 [&](int64_t begin, int64_t end, int) {
+                   context_.gemm.PackB(shape, dense_b_, begin * kColumns,
+                                       (end - begin) * kColumns, tiles);
+                 });
+  dense_b_ = tiles;
+  b_in_tiles_ = true;
 }
 
 // `dtype` becomes that of what is returned.
@@ -177,8 +206,8 @@ const void* Product::TileOfA(int64_t row, int64_t rows, char** scratch,
 
 const void* Product::TileOfB(int64_t col, int64_t cols, char** scratch) const {
   const char* b = static_cast<const char*>(dense_b_);
+  if (b_in_tiles_ || (!b_.transpose && cols == n_)) return b;
   if (b_.transpose) return b + col * k_ * SizeOf(dtype_);
-  if (cols == n_) return b;
   char* to = *scratch;
   *scratch += Aligned(cols * k_ * SizeOf(dtype_));
   const int64_t bytes = cols * SizeOf(dtype_);
@@ -216,6 +245,7 @@ void Product::RunTile(int64_t row, int64_t rows, int64_t col, int64_t cols,
                   .a_dtype = dtype_,
                   .out_dtype = p_.out.dtype,
                   .transpose_b = b_.transpose,
+                  .b_in_tiles = b_in_tiles_,
                   .accumulate = p_.beta != 0.0f,
                   .alpha = p_.alpha};
   const void* a = TileOfA(row, rows, &scratch, &shape.a_dtype);
@@ -256,10 +286,12 @@ void Product::Run() {
   const int threads = context_.pool.num_threads();
   const bool serial =
       threads == 1 || (m_ + kElementWork) * n_ * k_ < kSerialWork;
-  PackB();
+  const bool by_rows = serial || m_ >= 32 * threads || n_ < 64 * threads;
+  PackB(by_rows && m_ >= kTiledRows && context_.gemm.packs_b(dtype_) &&
+        context_.gemm.TilesBytes(n_, k_) <= kMaxTilesBytes);
   if (serial) {
     RunTile(0, m_, 0, n_, 0);
-  } else if (m_ >= 32 * threads || n_ < 64 * threads) {
+  } else if (by_rows) {
     ParallelBlocks(context_.pool, m_, TileExtent(m_, threads, 16, 128),
                    [&](int64_t begin, int64_t end, int thread) {
                      RunTile(begin, end - begin, 0, n_, thread);
