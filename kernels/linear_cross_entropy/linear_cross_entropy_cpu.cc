@@ -97,6 +97,11 @@ namespace {
 
 using Params = LinearCrossEntropyParams;
 
+// Logits of a chunk that a processor's last cache holds, and rows for which the
+// weight is worth reading again.
+constexpr int64_t kCachedLogitsBytes = int64_t{8} << 20;
+constexpr int64_t kLeastRows = 512;
+
 // Buffers of one chunk, rows of supervised tokens only.
 struct Chunk {
   int64_t* tokens;      // all that are supervised
@@ -266,7 +271,9 @@ void ChunkedLoss::Run() {
   *p_.supervised_tokens = count;
   if (count == 0) return;
   const int64_t row_bytes = p_.vocab() * static_cast<int64_t>(sizeof(float));
-  const int64_t rows = std::min(count, p_.max_logits_bytes / row_bytes);
+  const int64_t rows =
+      std::min({count, p_.max_logits_bytes / row_bytes,
+                std::max(kLeastRows, kCachedLogitsBytes / row_bytes)});
   chunk_ = MakeChunk(p_, rows, count, context_.shared_scratch);
   const int32_t* labels = p_.labels.as<int32_t>();
   int64_t* next = chunk_.tokens;

@@ -67,11 +67,15 @@ class ServedModelImpl : public ServedModel {
                                     int64_t score_from,
                                     const Cancellation* cancellation) override;
 
-  // `products` with packed matrices; see Multiply.
+  // `products` with packed matrices (see Multiply), and of attention without a
+  // cache beside matrices of 16 bits or less.
   Graph graph(const RopeTable& rope, kernels::DType products) const {
     return {.backend = base_->backend(),
             .config = &base_->config(),
             .rope = &rope,
+            .product_dtype = base_->weight_type() == WeightType::kFloat32
+                                 ? kernels::DType::kF32
+                                 : products,
             .packed_products = products};
   }
   const RopeTables& rope() const { return rope_; }
