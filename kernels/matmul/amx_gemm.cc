@@ -23,7 +23,7 @@ constexpr int64_t kMaxPackedColumns = 512;
 // And R, where it is packed for more than one part of C.
 constexpr int64_t kPackedRowBytes = int64_t{4} << 20;
 // Tiles along k of which R's 32 rows stay in the first cache.
-constexpr int64_t kDepth = 16;
+constexpr int64_t kDepth = 8;
 
 int64_t Rounded(int64_t n, int64_t step) {
   return (n + step - 1) / step * step;
@@ -48,28 +48,12 @@ struct TileLine {
 // 32 x 32 results over `steps` tiles along k.
 struct Block {
   TileLine r[2];
-  const char* c[2];    // packed
-  const char* next_c;  // c[0] of the block after this one, or c[0]
-  float* sums;         // [32][row_floats], the first 32 of each row
+  const char* c[2];  // packed
+  float* sums;       // [32][row_floats], the first 32 of each row
   int64_t row_floats;
 };
-// Asks for the tiles of C `s` steps on, which come from the second cache: tile
-// loads wait for their lines one after the other.
-inline void PrefetchC(const Block& b, int64_t line_bytes, int64_t s,
-                      int64_t steps) {
-  const char* from =
-      s < steps ? b.c[0] + s * kTileBytes : b.next_c + (s - steps) * kTileBytes;
-#pragma GCC unroll 16
-  for (int64_t i = 0; i < kTileBytes; i += kTileRowBytes) {
-    _mm_prefetch(from + i, _MM_HINT_T0);
-    _mm_prefetch(from + line_bytes + i, _MM_HINT_T0);
-  }
-}
-
 SINKLORA_AMX_TARGET void MultiplyBlock(const Block& b, int64_t steps,
                                        bool first) {
-  constexpr int64_t kAhead = 2;
-  const int64_t line_bytes = b.c[1] - b.c[0];
   const int64_t row_bytes = b.row_floats * static_cast<int64_t>(sizeof(float));
   float* lower = b.sums + kTileRows * b.row_floats;
   if (first) {
@@ -83,17 +67,21 @@ SINKLORA_AMX_TARGET void MultiplyBlock(const Block& b, int64_t steps,
     _tile_loadd(2, lower, row_bytes);
     _tile_loadd(3, lower + kLanes, row_bytes);
   }
+  const char *r0 = b.r[0].first, *r1 = b.r[1].first;
+  const char *c0 = b.c[0], *c1 = b.c[1];
   for (int64_t s = 0; s < steps; ++s) {
-    const int64_t at = s * kTileBytes;
-    PrefetchC(b, line_bytes, s + kAhead, steps);
-    _tile_loadd(4, b.r[0].first + s * b.r[0].tile_bytes, b.r[0].row_bytes);
-    _tile_loadd(6, b.c[0] + at, kTileRowBytes);
+    _tile_loadd(4, r0, b.r[0].row_bytes);
+    _tile_loadd(6, c0, kTileRowBytes);
     _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, b.c[1] + at, kTileRowBytes);
+    _tile_loadd(7, c1, kTileRowBytes);
     _tile_dpbf16ps(1, 4, 7);
-    _tile_loadd(5, b.r[1].first + s * b.r[1].tile_bytes, b.r[1].row_bytes);
+    _tile_loadd(5, r1, b.r[1].row_bytes);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
+    r0 += b.r[0].tile_bytes;
+    r1 += b.r[1].tile_bytes;
+    c0 += kTileBytes;
+    c1 += kTileBytes;
   }
   _tile_stored(0, b.sums, row_bytes);
   _tile_stored(1, b.sums + kLanes, row_bytes);
@@ -273,7 +261,6 @@ void Product::RunRows(int64_t row, const TileLine (&r)[2], int64_t column,
         block.r[side] = r[side].From(t);
         block.c[side] = c + side * tile_line;
       }
-      block.next_c = i + kBlock < columns ? c + 2 * tile_line : c;
       MultiplyBlock(block, std::min(kDepth, tiles_ - t), t == 0);
       if (last && block.sums == sums_of(i)) {
         StoreBlock(block.sums, row, column + i);
