@@ -66,7 +66,6 @@ class Gemm {
   // 16 rows of a from `row` on, and 16 columns of b: where they lie, or copied
   // with zeros for what does not count.
   TileAt RowTile(int64_t row, int64_t step, char* copy) const;
-  TileAt TransposedRowTile(int64_t row, int64_t step, char* copy) const;
   TileAt ColumnTile(int64_t column, int64_t step, char* copy) const;
   void LoadTiles();
   void Block(int64_t row_tile, int64_t column_tile);
@@ -106,30 +105,6 @@ SINKLORA_AMX_TARGET TileAt Gemm::RowTile(int64_t row, int64_t step,
   return {copy, kTileRowBytes};
 }
 
-SINKLORA_AMX_TARGET TileAt Gemm::TransposedRowTile(int64_t row, int64_t step,
-                                                   char* copy) const {
-  const int64_t pair = Pair(step);
-  const __mmask16 lanes = LanesLeft(rows_ - row);
-  const bool whole = range_.Whole(pair);
-  __m512i block[16];
-#pragma GCC unroll 16
-  for (int64_t i = 0; i < kTilePairs; ++i) {
-    const uint32_t halves = whole ? 0xffffffffu : range_.Halves(pair + i);
-    block[i] =
-        halves == 0
-            ? _mm512_setzero_si512()
-            : _mm512_and_si512(_mm512_maskz_loadu_epi32(
-                                   lanes, t_.a + (pair + i) * t_.a_step + row),
-                               _mm512_set1_epi32(static_cast<int>(halves)));
-  }
-  Transpose16(block);
-#pragma GCC unroll 16
-  for (int64_t i = 0; i < kTileRows; ++i) {
-    _mm512_store_si512(copy + i * kTileRowBytes, block[i]);
-  }
-  return {copy, kTileRowBytes};
-}
-
 SINKLORA_AMX_TARGET TileAt Gemm::ColumnTile(int64_t column, int64_t step,
                                             char* copy) const {
   const int64_t pair = Pair(step);
@@ -157,8 +132,7 @@ void Gemm::LoadTiles() {
   int64_t tile = 0;
   for (int64_t row = 0; row < rows_; row += kTileRows, ++tile) {
     for (int64_t s = 0; s < steps_; ++s, copy += kTileBytes) {
-      a_[tile][s] = t_.a_step == 1 ? RowTile(row, s, copy)
-                                   : TransposedRowTile(row, s, copy);
+      a_[tile][s] = RowTile(row, s, copy);
     }
   }
   std::copy_n(a_[tile - 1], steps_, a_[tile]);

@@ -18,8 +18,7 @@ namespace sinklora::kernels::cpu {
 
 // As Bf16Gemm, but that elements of a outside [begin, end) count as zero too,
 // whatever they hold. REQUIRES: a TileScope (amx.h) on this thread; rows <= 64,
-// cols <= 256; a_step or a_row is 1; the range ends at 256 at most, at 64 where
-// a_step is not 1.
+// cols <= 256; a_step is 1; the range ends at 256 at most.
 void AmxTileGemm(const Bf16GemmTile& tile, int64_t begin, int64_t end,
                  int64_t rows, int64_t cols);
 

@@ -21,11 +21,9 @@ namespace {
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
-// A product [rows][cols] over [begin, end) of 64 or more elements, as attention
-// lays it out: pairs of a along rows, or one row of pairs after the other.
+// A product [rows][cols] over [begin, end) of 64 or more elements.
 struct Case {
   int64_t begin, end, rows, cols;
-  bool a_by_pairs;
   bool accumulate;
 };
 
@@ -51,10 +49,7 @@ class Operands {
     }
   }
 
-  bf16_t& A(int64_t r, int64_t k) {
-    return c_.a_by_pairs ? a_[(k / 2 * 64 + r) * 2 + k % 2]
-                         : a_[r * depth_ + k];
-  }
+  bf16_t& A(int64_t r, int64_t k) { return a_[r * depth_ + k]; }
   bf16_t& B(int64_t k, int64_t j) {
     return b_[(k / 2 * kColumns + j) * 2 + k % 2];
   }
@@ -63,11 +58,11 @@ class Operands {
   // Rows [first, first + rows) of the product.
   void Multiply(int64_t first, int64_t rows) {
     const TileScope tiles;
-    const int64_t a_row = c_.a_by_pairs ? 1 : depth_ / 2;
+    const int64_t a_row = depth_ / 2;
     const Bf16GemmTile tile{
         reinterpret_cast<const Bf16Pair*>(a_.data()) + first * a_row,
         a_row,
-        c_.a_by_pairs ? 64 : 1,
+        1,
         reinterpret_cast<const Bf16Pair*>(b_.data()),
         kColumns,
         out_.data() + first * kColumns,
@@ -94,28 +89,25 @@ class Operands {
 
 std::vector<Case> Cases() {
   std::vector<Case> out;
-  for (const bool by_pairs : {false, true}) {
-    for (const bool accumulate : {false, true}) {
-      for (const auto& [begin, end] :
-           std::vector<std::pair<int64_t, int64_t>>{{0, 64},
-                                                    {0, 1},
-                                                    {3, 4},
-                                                    {5, 37},
-                                                    {31, 33},
-                                                    {32, 64},
-                                                    {33, 63},
-                                                    {0, 40}}) {
-        for (const auto& [rows, cols] :
-             std::vector<std::pair<int64_t, int64_t>>{
-                 {64, 64}, {1, 8}, {6, 128}, {17, 24}, {16, 16}, {49, 256}}) {
-          out.push_back({begin, end, rows, cols, by_pairs, accumulate});
-        }
+  for (const bool accumulate : {false, true}) {
+    for (const auto& [begin, end] :
+         std::vector<std::pair<int64_t, int64_t>>{{0, 64},
+                                                  {0, 1},
+                                                  {3, 4},
+                                                  {5, 37},
+                                                  {31, 33},
+                                                  {32, 64},
+                                                  {33, 63},
+                                                  {0, 40}}) {
+      for (const auto& [rows, cols] : std::vector<std::pair<int64_t, int64_t>>{
+               {64, 64}, {1, 8}, {6, 128}, {17, 24}, {16, 16}, {49, 256}}) {
+        out.push_back({begin, end, rows, cols, accumulate});
       }
     }
   }
   for (const int64_t end : {80, 128, 200, 256}) {
-    out.push_back({0, end, 64, 64, false, false});
-    out.push_back({0, end, 33, 48, false, true});
+    out.push_back({0, end, 64, 64, false});
+    out.push_back({0, end, 33, 48, true});
   }
   return out;
 }
