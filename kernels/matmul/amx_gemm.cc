@@ -52,8 +52,35 @@ struct Block {
   float* sums;       // [32][row_floats], the first 32 of each row
   int64_t row_floats;
 };
+
+// What comes after a block and is asked for meanwhile, as long products wait
+// for memory, not for tiles: `read_lines` lines of 64 bytes at each step, and
+// 32 rows of results where not null.
+struct Ahead {
+  const char* read = nullptr;
+  int64_t read_lines = 0;
+  const float* write = nullptr;
+  int64_t write_row_floats = 0;
+
+  // At step `s` of `steps`.
+  SINKLORA_AMX_TARGET void Ask(int64_t s, int64_t steps) const {
+    const char* line = read + s * read_lines * kTileRowBytes;
+    for (int64_t i = 0; i < read_lines; ++i, line += kTileRowBytes) {
+      _mm_prefetch(line, _MM_HINT_T1);
+    }
+    if (write == nullptr) return;
+    const int64_t rows = (kBlock + steps - 1) / steps;
+    const int64_t end = std::min((s + 1) * rows, kBlock);
+    for (int64_t r = s * rows; r < end; ++r) {
+      const float* row = write + r * write_row_floats;
+      __builtin_prefetch(row, 1, 2);
+      __builtin_prefetch(row + kLanes, 1, 2);
+    }
+  }
+};
+
 SINKLORA_AMX_TARGET void MultiplyBlock(const Block& b, int64_t steps,
-                                       bool first) {
+                                       bool first, const Ahead& ahead) {
   const int64_t row_bytes = b.row_floats * static_cast<int64_t>(sizeof(float));
   float* lower = b.sums + kTileRows * b.row_floats;
   if (first) {
@@ -70,6 +97,7 @@ SINKLORA_AMX_TARGET void MultiplyBlock(const Block& b, int64_t steps,
   const char *r0 = b.r[0].first, *r1 = b.r[1].first;
   const char *c0 = b.c[0], *c1 = b.c[1];
   for (int64_t s = 0; s < steps; ++s) {
+    ahead.Ask(s, steps);
     _tile_loadd(4, r0, b.r[0].row_bytes);
     _tile_loadd(6, c0, kTileRowBytes);
     _tile_dpbf16ps(0, 4, 6);
@@ -120,6 +148,9 @@ class Product {
   void PackC(int64_t column, int64_t columns, char* tiles) const;
   // Results (row, column) and on: in `sums`, of 32 rows of 32, or in out.
   Block BlockAt(int64_t row, int64_t column, float* sums) const;
+  // Of what RunRows(row, ...) reads after `steps` steps, and then writes.
+  Ahead AheadOf(int64_t row, int64_t column, int64_t columns,
+                int64_t steps) const;
   void Store(const float* sums, int64_t sums_row, int64_t row,
              int64_t column) const;
   void StoreBlock(const float* sums, int64_t row, int64_t column) const;
@@ -246,14 +277,34 @@ Block Product::BlockAt(int64_t row, int64_t column, float* sums) const {
   return block;
 }
 
+Ahead Product::AheadOf(int64_t row, int64_t column, int64_t columns,
+                       int64_t steps) const {
+  Ahead ahead;
+  if (!s_.b_in_tiles || row + kBlock > rows_) return ahead;
+  if (s_.out_dtype == DType::kF32 && column + kBlock <= columns_) {
+    ahead.write = static_cast<const float*>(out_) + row * s_.n + column;
+    ahead.write_row_floats = s_.n;
+  }
+  if (columns < columns_) return ahead;  // rows are packed for all columns
+  const int64_t row_bytes = s_.k * SizeOf(s_.a_dtype);
+  const int64_t all_steps = tiles_ * columns / kBlock;
+  const int64_t lines = kBlock * row_bytes / kTileRowBytes;
+  ahead.read_lines = (lines + all_steps - 1) / all_steps;
+  ahead.read = static_cast<const char*>(a_) + row * row_bytes +
+               steps * ahead.read_lines * kTileRowBytes;
+  return ahead;
+}
+
 // 32 rows of R, `r`, by the packed columns [column, column + columns) of C.
 void Product::RunRows(int64_t row, const TileLine (&r)[2], int64_t column,
                       int64_t columns, const char* packed_c,
                       float* sums) const {
   const int64_t tile_line = tiles_ * kTileBytes;  // 16 rows or columns
   const auto sums_of = [&](int64_t i) { return sums + i * kBlock; };
+  int64_t done = 0;
   for (int64_t t = 0; t < tiles_; t += kDepth) {
     const bool last = t + kDepth >= tiles_;
+    const int64_t steps = std::min(kDepth, tiles_ - t);
     for (int64_t i = 0; i < columns; i += kBlock) {
       Block block = BlockAt(row, column + i, sums_of(i));
       const char* c = packed_c + i / kTileColumns * tile_line + t * kTileBytes;
@@ -261,7 +312,10 @@ void Product::RunRows(int64_t row, const TileLine (&r)[2], int64_t column,
         block.r[side] = r[side].From(t);
         block.c[side] = c + side * tile_line;
       }
-      MultiplyBlock(block, std::min(kDepth, tiles_ - t), t == 0);
+      Ahead ahead = AheadOf(row + kBlock, column + i, columns, done);
+      if (!last) ahead.write = nullptr;
+      MultiplyBlock(block, steps, t == 0, ahead);
+      done += steps;
       if (last && block.sums == sums_of(i)) {
         StoreBlock(block.sums, row, column + i);
       }
@@ -301,9 +355,10 @@ void Product::Run(Scratch& scratch) {
 void Product::RunTiled(Scratch& scratch) {
   const int64_t line_bytes = tiles_ * kTileBytes;
   const int64_t chunk = ChunkColumns();
+  const int64_t most =
+      chunk >= columns_ ? 2 : kPackedRowBytes / line_bytes / 2 * 2;
   const int64_t lines =
-      std::min(Rounded(rows_, kBlock) / kTileRows,
-               std::max<int64_t>(2, kPackedRowBytes / line_bytes / 2 * 2));
+      std::min(Rounded(rows_, kBlock) / kTileRows, std::max<int64_t>(2, most));
   char* packed_r = static_cast<char*>(scratch.ReserveBytes(
       lines * line_bytes +
       chunk * kBlock * static_cast<int64_t>(sizeof(float))));
