@@ -4,7 +4,8 @@
 #
 #   deploy/gpu_check.sh [--build-only] [--out DIR]
 #
-# Builds what it needs into DIR (default out/gpu_check), compares every op with the double reference on random data,
+# Builds what it needs into DIR (default out/gpu_check), compares every op with the double reference on random data
+# and repeated decode steps (CUDA graphs) with their ops one by one,
 # and, where there are several GPUs, sums over all of them with sums on the host (that needs NCCL), runs a part of it
 # under compute-sanitizer where there is one, prints tables of times, and leaves DIR/checks.json and DIR/times.json.
 # Exit status 0: everything built, and every check passed.
@@ -48,8 +49,8 @@ if ! echo '#include <nccl.h>' | "$nvcc" -x cu -E - >/dev/null 2>&1; then nccl=(k
 sources=("${backend[@]/#/kernels/}" kernels/cuda/{cublaslt_gemm,cuda_runtime,plugin}.cc "${nccl[@]}"
   kernels/*/*_validate.cc kernels/*/*_reference.cc kernels/validator.cc
   kernels/attention/{attention_plan,pattern}.cc kernels/host/*.cc kernels/reference/reference_backend.cc
-  tests/gpu/{attention_checks,benchmarks,checker,collective_check,gpu_check_main,op_checks}.cc
-  tests/kernels/cuda/host_view_backend.cc)
+  tests/gpu/{attention_checks,benchmarks,checker,collective_check,decode_layers,gpu_check_main,op_checks}.cc
+  tests/kernels/cuda/{decode_step,host_view_backend}.cc)
 
 version=$(sed -nE 's/^project\(sinklora VERSION ([0-9.]+).*/\1/p' CMakeLists.txt)
 compile() {

@@ -15,6 +15,7 @@
 #include "kernels/linear_cross_entropy/linear_cross_entropy_validate.h"
 #include "kernels/matmul/matmul_validate.h"
 #include "kernels/quantized_matmul/quantized_matmul_validate.h"
+#include "kernels/repeat/repeat_validate.h"
 #include "kernels/rms_norm/rms_norm_validate.h"
 #include "kernels/rope/rope_validate.h"
 #include "kernels/sampling/sampling_validate.h"

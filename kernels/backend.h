@@ -43,6 +43,7 @@
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "kernels/matmul/matmul.h"
 #include "kernels/quantized_matmul/quantized_matmul.h"
+#include "kernels/repeat/repeat.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
 #include "kernels/sampling/sampling.h"
@@ -139,6 +140,11 @@ class Backend {
   virtual Status CacheColumnSums(const CacheColumnSumsParams& p) = 0;
   virtual Status CacheCompact(const CacheCompactParams& p) = 0;
   virtual Status SampleTokens(const SampleTokensParams& p) = 0;
+
+  // Runs ops that come again and again: kernels/repeat/repeat.h. OK when `run`
+  // returned false. After an error nothing is left half recorded.
+  virtual Status Repeat(const RepeatParams& p) = 0;
+  virtual RepeatCounts repeat_counts() const = 0;
 
   // --- what backends do together: kernels/collective/collective.h
   // Backends of GPUs alone; others, and a GPU where the library that connects

@@ -4,7 +4,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstring>
-#include <utility>
 #include <vector>
 
 #include "common/base/status.h"
@@ -81,35 +80,38 @@ absl::Status SequenceImpl::BeginRows(std::span<SequenceImpl* const> rows,
   return Upload(backend, tokens, chunk.ids);
 }
 
-// One op for each storage that there is.
-absl::Status SequenceImpl::AttendRows(std::span<SequenceImpl* const> rows,
-                                      int64_t layer, const Chunk& chunk) {
+// One op a layer for each storage that there is.
+SequenceImpl::StepDecodes SequenceImpl::DecodesOf(
+    std::span<SequenceImpl* const> rows, const Chunk& chunk) {
   const LlamaConfig& config = rows[0]->model_->config();
-  kernels::Backend* backend = rows[0]->model_->base().backend();
   const LayerActivations& a = chunk.layer;
   const auto count = static_cast<int64_t>(rows.size());
-  std::vector<kernels::DecodedToken> tokens;
-  tokens.reserve(rows.size());
-  for (const DType storage : kStorages) {
-    tokens.clear();
-    for (int64_t r = 0; r < count; ++r) {
-      const KvCache& cache = rows[r]->cache_;
-      if (cache.storage() != storage) continue;
-      tokens.push_back(cache.Decoded(
-          layer, {.q = RowHeads(a.q, r, config.head_dim),
-                  .k = RowHeads(a.k, r, config.head_dim),
-                  .v = RowHeads(a.v, r, config.head_dim),
-                  .out = RowHeads(a.attention, r, config.head_dim),
-                  .slots = RowValues(chunk.slots, r, DType::kI32),
-                  .growth = RowValues(chunk.found, r, DType::kF32),
-                  .victims = RowValues(chunk.found, count + r, DType::kI32)}));
+  StepDecodes out;
+  out.tokens.reserve(static_cast<size_t>(config.num_layers * count));
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    for (const DType storage : kStorages) {
+      const size_t first = out.tokens.size();
+      for (int64_t r = 0; r < count; ++r) {
+        const KvCache& cache = rows[r]->cache_;
+        if (cache.storage() != storage) continue;
+        out.tokens.push_back(cache.Decoded(
+            layer,
+            {.q = RowHeads(a.q, r, config.head_dim),
+             .k = RowHeads(a.k, r, config.head_dim),
+             .v = RowHeads(a.v, r, config.head_dim),
+             .out = RowHeads(a.attention, r, config.head_dim),
+             .slots = RowValues(chunk.slots, r, DType::kI32),
+             .growth = RowValues(chunk.found, r, DType::kF32),
+             .victims = RowValues(chunk.found, count + r, DType::kI32)}));
+      }
+      if (out.tokens.size() == first) continue;
+      out.ops.push_back({.tokens = std::span(out.tokens).subspan(first),
+                         .scale = AttentionScale(config),
+                         .window = config.window(layer)});
     }
-    SL_RETURN_IF_KERNEL_ERROR(
-        backend->CacheDecode({.tokens = tokens,
-                              .scale = AttentionScale(config),
-                              .window = config.window(layer)}));
   }
-  return absl::OkStatus();
+  out.ops_per_layer = out.ops.size() / static_cast<size_t>(config.num_layers);
+  return out;
 }
 
 absl::Status SequenceImpl::EndRows(std::span<SequenceImpl* const> rows,
@@ -134,89 +136,84 @@ absl::Status SequenceImpl::EndRows(std::span<SequenceImpl* const> rows,
   return absl::OkStatus();
 }
 
+// From ids to logits.
+absl::Status SequenceImpl::RunLayers(const SequenceImpl& first,
+                                     const StepDecodes& decodes,
+                                     const Chunk& chunk,
+                                     const TensorView& logits) {
+  const ServedModelImpl& model = *first.model_;
+  const LlamaConfig& config = model.config();
+  kernels::Backend* backend = model.base().backend();
+  SL_RETURN_IF_ERROR(LookUpRows(backend, model.weights().embedding, chunk.ids,
+                                chunk.residual[0]));
+  const Graph graph = model.graph(*first.rope_, DType::kF32);
+  std::span<const kernels::CacheDecodeParams> attention = decodes.ops;
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    const LayerWeights& w = model.weights().layers[i];
+    const TensorView& x = chunk.residual[i % 2];
+    SL_RETURN_IF_ERROR(
+        ForwardQkv(graph, w, x, chunk.positions, chunk.lora, chunk.layer));
+    for (const auto& op : attention.first(decodes.ops_per_layer)) {
+      SL_RETURN_IF_KERNEL_ERROR(backend->CacheDecode(op));
+    }
+    attention = attention.subspan(decodes.ops_per_layer);
+    SL_RETURN_IF_ERROR(ForwardMlp(graph, w, x, chunk.lora, chunk.layer,
+                                  chunk.residual[(i + 1) % 2]));
+  }
+  return Head(model, chunk.residual[config.num_layers % 2], chunk, logits);
+}
+
+// All that RunLayers depends on but for its decodes: weights, which stay what
+// they are; the chunk, whose tensors follow from where it begins and how many
+// rows it has; the rotation; and where logits go.
+std::vector<uint64_t> SequenceImpl::KeyOf(const SequenceImpl& first,
+                                          const Chunk& chunk,
+                                          const TensorView& logits) {
+  const auto address = [](const void* data) {
+    return static_cast<uint64_t>(reinterpret_cast<uintptr_t>(data));
+  };
+  const TensorView& cos = first.rope_->cos.view();
+  return {first.model_->id(),
+          static_cast<uint64_t>(chunk.ids.shape[0]),
+          address(chunk.ids.data),
+          address(cos.data),
+          address(first.rope_->sin.view().data),
+          static_cast<uint64_t>(cos.shape[0]),
+          address(logits.data)};
+}
+
 // Returns what fails for all rows; what fails for one goes to its outcome.
 absl::Status SequenceImpl::RunRows(std::span<SequenceImpl* const> rows,
                                    std::span<const int32_t> tokens,
                                    DecodeMemory* memory,
                                    std::span<absl::Status> outcomes) {
   const ServedModelImpl& model = *rows[0]->model_;
-  const LlamaConfig& config = model.config();
   kernels::Backend* backend = model.base().backend();
   const auto count = static_cast<int64_t>(rows.size());
   SL_ASSIGN_OR_RETURN(Chunk chunk,
                       Chunk::Reserve(model, count, true, &memory->arena));
   chunk.layer.lse = TensorView();
+  SL_ASSIGN_OR_RETURN(
+      const auto block,
+      memory->logits.Take(backend, count, model.config().vocab_size));
+  const TensorView logits = block->view().Rows(0, count);
   SL_RETURN_IF_ERROR(BeginRows(rows, tokens, chunk));
-  SL_RETURN_IF_ERROR(LookUpRows(backend, model.weights().embedding, chunk.ids,
-                                chunk.residual[0]));
-  const Graph graph = model.graph(*rows[0]->rope_, DType::kF32);
-  for (int64_t i = 0; i < config.num_layers; ++i) {
-    const LayerWeights& w = model.weights().layers[i];
-    const TensorView& x = chunk.residual[i % 2];
-    SL_RETURN_IF_ERROR(
-        ForwardQkv(graph, w, x, chunk.positions, chunk.lora, chunk.layer));
-    SL_RETURN_IF_ERROR(AttendRows(rows, i, chunk));
-    SL_RETURN_IF_ERROR(ForwardMlp(graph, w, x, chunk.lora, chunk.layer,
-                                  chunk.residual[(i + 1) % 2]));
-  }
-  SL_ASSIGN_OR_RETURN(const auto logits,
-                      memory->logits.Take(backend, count, config.vocab_size));
-  SL_RETURN_IF_ERROR(Head(model, chunk.residual[config.num_layers % 2], chunk,
-                          logits->view().Rows(0, count)));
+  const StepDecodes decodes = DecodesOf(rows, chunk);
+  const std::vector<uint64_t> key = KeyOf(*rows[0], chunk, logits);
+  absl::Status layers;
+  SL_RETURN_IF_KERNEL_ERROR(
+      backend->Repeat({.key = key, .decodes = decodes.ops, .run = [&] {
+                         layers = RunLayers(*rows[0], decodes, chunk, logits);
+                         return layers.ok();
+                       }}));
+  SL_RETURN_IF_ERROR(layers);
   for (int64_t r = 0; r < count; ++r) {
     ++rows[r]->position_;
-    rows[r]->logits_ = logits;
+    rows[r]->logits_ = block;
     rows[r]->logits_row_ = r;
   }
   return EndRows(rows, chunk, outcomes);
 }
 
-class BatchDecoderImpl : public BatchDecoder {
- public:
-  std::vector<absl::Status> Decode(std::span<Sequence* const> sequences,
-                                   std::span<const int32_t> tokens) override;
-
- private:
-  SequenceImpl::DecodeMemory memory_;
-};
-
-std::vector<absl::Status> BatchDecoderImpl::Decode(
-    std::span<Sequence* const> sequences, std::span<const int32_t> tokens) {
-  std::vector<absl::Status> out(sequences.size());
-  std::vector<size_t> left;
-  for (size_t i = 0; i < sequences.size(); ++i) {
-    out[i] = static_cast<SequenceImpl*>(sequences[i])->CheckDecode(tokens[i]);
-    if (out[i].ok()) left.push_back(i);
-  }
-  while (!left.empty()) {
-    const auto* first = static_cast<SequenceImpl*>(sequences[left[0]]);
-    std::vector<size_t> later, taken;
-    std::vector<SequenceImpl*> rows;
-    std::vector<int32_t> row_tokens;
-    for (const size_t i : left) {
-      auto* sequence = static_cast<SequenceImpl*>(sequences[i]);
-      if (!SequenceImpl::CanShareBatch(*first, *sequence)) {
-        later.push_back(i);
-        continue;
-      }
-      taken.push_back(i);
-      rows.push_back(sequence);
-      row_tokens.push_back(tokens[i]);
-    }
-    std::vector<absl::Status> outcomes(rows.size());
-    SequenceImpl::DecodeRows(rows, row_tokens, &memory_, outcomes);
-    for (size_t r = 0; r < taken.size(); ++r) {
-      out[taken[r]] = std::move(outcomes[r]);
-    }
-    left = std::move(later);
-  }
-  return out;
-}
-
 }  // namespace internal
-
-std::unique_ptr<BatchDecoder> BatchDecoder::Create() {
-  return std::make_unique<internal::BatchDecoderImpl>();
-}
-
 }  // namespace sinklora

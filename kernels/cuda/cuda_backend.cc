@@ -45,9 +45,9 @@ CudaBackend::CudaBackend(std::unique_ptr<CudaContext> context,
 Status CudaBackend::Create(std::unique_ptr<Runtime> runtime,
                            std::unique_ptr<Gemm> gemm,
                            std::unique_ptr<CommunicatorLibrary> library,
-                           std::unique_ptr<Backend>* out) {
-  auto context =
-      std::make_unique<CudaContext>(std::move(runtime), std::move(gemm));
+                           std::unique_ptr<Backend>* out, int max_graphs) {
+  auto context = std::make_unique<CudaContext>(std::move(runtime),
+                                               std::move(gemm), max_graphs);
   if (Status status = context->Init(); !status.ok()) return status;
   out->reset(new CudaBackend(std::move(context), std::move(library)));
   return OkStatus();
@@ -105,7 +105,7 @@ Status CudaBackend::Allocate(int64_t size_bytes, Buffer* out) {
 void CudaBackend::Free(void* data, int64_t size_bytes) {
   allocated_bytes_ -= size_bytes;
   // An error shows in the next call; the memory of a lost device is gone.
-  if (Enter().ok()) context_->runtime().Free(data);
+  if (Enter().ok()) context_->Free(data);
 }
 
 Status CudaBackend::CopyToDevice(const void* host, void* device,
@@ -247,6 +247,10 @@ Status CudaBackend::CacheCompact(const CacheCompactParams& p) {
 
 Status CudaBackend::SampleTokens(const SampleTokensParams& p) {
   return Queue(p, SampleTokensCuda);
+}
+
+Status CudaBackend::Repeat(const RepeatParams& p) {
+  return Queue(p, RepeatCuda);
 }
 
 }  // namespace sinklora::kernels::cuda

@@ -22,10 +22,12 @@ namespace sinklora::kernels::cuda {
 
 class CudaBackend final : public Backend {
  public:
+  // `max_graphs` as Recorder's.
   static Status Create(std::unique_ptr<Runtime> runtime,
                        std::unique_ptr<Gemm> gemm,
                        std::unique_ptr<CommunicatorLibrary> library,
-                       std::unique_ptr<Backend>* out);
+                       std::unique_ptr<Backend>* out,
+                       int max_graphs = Recorder::kMaxGraphs);
 
   std::string_view name() const override { return name_; }  // "cuda:0"
   std::string description() const override;
@@ -69,6 +71,11 @@ class CudaBackend final : public Backend {
   Status CacheColumnSums(const CacheColumnSumsParams& p) override;
   Status CacheCompact(const CacheCompactParams& p) override;
   Status SampleTokens(const SampleTokensParams& p) override;
+
+  Status Repeat(const RepeatParams& p) override;
+  RepeatCounts repeat_counts() const override {
+    return context_->recorder().counts();
+  }
 
   Status MakeCollectiveId(CollectiveId* out) override;
   Status JoinCollective(const JoinCollectiveParams& p,

@@ -6,11 +6,13 @@
 namespace sinklora::kernels::cuda {
 
 CudaContext::CudaContext(std::unique_ptr<Runtime> runtime,
-                         std::unique_ptr<Gemm> gemm)
+                         std::unique_ptr<Gemm> gemm, int max_graphs)
     : runtime_(std::move(runtime)),
       gemm_(std::move(gemm)),
       scratch_(runtime_.get()),
-      staging_(runtime_.get()) {}
+      staging_(runtime_.get()),
+      decodes_(runtime_.get()),
+      recorder_(runtime_.get(), max_graphs) {}
 
 CudaContext::~CudaContext() {
   // Best effort, as all that follows.
@@ -42,6 +44,19 @@ Status CudaContext::Enter() { return lost_.ok() ? runtime_->Enter() : lost_; }
 Status CudaContext::Leave(Status status) {
   if (status.code() == StatusCode::kInternal && lost_.ok()) lost_ = status;
   return status;
+}
+
+void CudaContext::Free(void* data) {
+  if (runtime_->recording()) {
+    put_off_.push_back(data);
+  } else {
+    runtime_->Free(data);
+  }
+}
+
+void CudaContext::FreePutOff() {
+  for (void* data : put_off_) runtime_->Free(data);
+  put_off_.clear();
 }
 
 Status CudaContext::ClearFaults() {

@@ -1,6 +1,6 @@
 // What the CUDA kernels of one backend share: the device with its stream and
-// its first error, scratch memory, matrix products and the notes on bad values.
-// One op at a time.
+// its first error, scratch memory, matrix products, the notes on bad values and
+// the records of ops that repeat. One op at a time.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_KERNELS_CUDA_CUDA_CONTEXT_H_
@@ -8,9 +8,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
+#include "kernels/cache_decode/announced_decodes_cuda.h"
 #include "kernels/cuda/device_faults.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/recorder.h"
 #include "kernels/cuda/runtime.h"
 #include "kernels/cuda/scratch.h"
 #include "kernels/cuda/staging.h"
@@ -20,7 +23,9 @@ namespace sinklora::kernels::cuda {
 
 class CudaContext {
  public:
-  CudaContext(std::unique_ptr<Runtime> runtime, std::unique_ptr<Gemm> gemm);
+  // `max_graphs` as Recorder's.
+  CudaContext(std::unique_ptr<Runtime> runtime, std::unique_ptr<Gemm> gemm,
+              int max_graphs = Recorder::kMaxGraphs);
   ~CudaContext();
   CudaContext(const CudaContext&) = delete;
   CudaContext& operator=(const CudaContext&) = delete;
@@ -51,6 +56,15 @@ class CudaContext {
     return status;
   }
 
+  ScratchArena& scratch() { return scratch_; }
+  // Memory of a caller; while ops are recorded FreePutOff frees it.
+  void Free(void* data);
+  void FreePutOff();
+
+  // For Repeat.
+  AnnouncedDecodes& decodes() { return decodes_; }
+  Recorder& recorder() { return recorder_; }
+
   // For kernels to note bad values in; see fault_device.h.
   DeviceFaults* faults() const { return faults_; }
   // Waits for the device. kInvalidArgument with the first bad value that
@@ -71,6 +85,9 @@ class CudaContext {
   const std::unique_ptr<Gemm> gemm_;
   ScratchArena scratch_;
   Staging staging_;
+  AnnouncedDecodes decodes_;
+  Recorder recorder_;
+  std::vector<void*> put_off_;  // freed while ops were recorded
   DeviceFaults* faults_ = nullptr;
   DeviceFaults* seen_faults_ = nullptr;  // pinned copy
   Status lost_;                          // the first error of the device

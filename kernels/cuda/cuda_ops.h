@@ -50,6 +50,8 @@ Status CacheColumnSumsCuda(const CacheColumnSumsParams& p,
                            CudaContext& context);
 Status CacheCompactCuda(const CacheCompactParams& p, CudaContext& context);
 Status SampleTokensCuda(const SampleTokensParams& p, CudaContext& context);
+// Asks the backend above for its ops, which so are within it.
+Status RepeatCuda(const RepeatParams& p, CudaContext& context);
 
 }  // namespace sinklora::kernels::cuda
 

@@ -129,6 +129,7 @@ Status CudaRuntime::NoMemory(int64_t size_bytes) {
 }
 
 Status CudaRuntime::Allocate(int64_t size_bytes, void** out) {
+  if (Status status = NotRecording("allocation"); !status.ok()) return status;
   if (size_bytes > properties_.memory_bytes) return NoMemory(size_bytes);
   const auto bytes = static_cast<size_t>(size_bytes);
   cudaError_t error = cudaMallocFromPoolAsync(out, bytes, pool_, stream_);
@@ -149,6 +150,7 @@ Status CudaRuntime::Allocate(int64_t size_bytes, void** out) {
 void CudaRuntime::Free(void* data) { cudaFreeAsync(data, stream_); }
 
 Status CudaRuntime::AllocatePinned(int64_t size_bytes, void** out) {
+  if (Status status = NotRecording("allocation"); !status.ok()) return status;
   const cudaError_t error =
       cudaHostAlloc(out, static_cast<size_t>(size_bytes), cudaHostAllocDefault);
   if (error != cudaErrorMemoryAllocation) {
@@ -165,6 +167,9 @@ void CudaRuntime::FreePinned(void* data) { cudaFreeHost(data); }
 
 Status CudaRuntime::CopyToDevice(const void* pinned, void* device,
                                  int64_t size_bytes) {
+  if (Status status = NotRecording("copy_to_device"); !status.ok()) {
+    return status;
+  }
   return Checked(
       cudaMemcpyAsync(device, pinned, static_cast<size_t>(size_bytes),
                       cudaMemcpyHostToDevice, stream_),
@@ -173,6 +178,7 @@ Status CudaRuntime::CopyToDevice(const void* pinned, void* device,
 
 Status CudaRuntime::CopyToHost(const void* device, void* pinned,
                                int64_t size_bytes) {
+  if (Status status = NotRecording("copy_to_host"); !status.ok()) return status;
   return Checked(
       cudaMemcpyAsync(pinned, device, static_cast<size_t>(size_bytes),
                       cudaMemcpyDeviceToHost, stream_),
@@ -193,15 +199,62 @@ Status CudaRuntime::Zero(void* device, int64_t size_bytes) {
 }
 
 Status CudaRuntime::Record(int event) {
+  if (Status status = NotRecording("a mark"); !status.ok()) return status;
   return Checked(cudaEventRecord(events_[event], stream_), "cudaEventRecord");
 }
 
 Status CudaRuntime::Wait(int event) {
+  if (Status status = NotRecording("a wait"); !status.ok()) return status;
   return Checked(cudaEventSynchronize(events_[event]), "wait for the device");
 }
 
 Status CudaRuntime::Synchronize() {
+  if (Status status = NotRecording("a wait"); !status.ok()) return status;
   return Checked(cudaStreamSynchronize(stream_), "wait for the device");
+}
+
+// What other threads do meanwhile, with devices of their own, is their matter.
+Status CudaRuntime::BeginRecording() {
+  Status status =
+      Checked(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal),
+              "cudaStreamBeginCapture");
+  recording_ = status.ok();
+  return status;
+}
+
+Status CudaRuntime::EndRecording(Graph* graph) {
+  recording_ = false;
+  cudaGraph_t recorded = nullptr;
+  cudaError_t error = cudaStreamEndCapture(stream_, &recorded);
+  if (graph == nullptr) {
+    // What ended it is known; that it is invalid is no news.
+    if (error != cudaSuccess) cudaGetLastError();
+    error = cudaSuccess;
+  }
+  Status status = Checked(error, "cudaStreamEndCapture");
+  if (status.ok() && graph != nullptr) {
+    error = cudaGraphInstantiateWithFlags(graph, recorded, 0);
+    if (error == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      status = Status(
+          StatusCode::kResourceExhausted,
+          NameOf(properties_.index) + ": no device memory for a graph of ops");
+    } else {
+      status = Checked(error, "cudaGraphInstantiateWithFlags");
+    }
+  }
+  if (recorded != nullptr) cudaGraphDestroy(recorded);
+  return status;
+}
+
+Status CudaRuntime::Replay(Graph graph) {
+  return Checked(cudaGraphLaunch(graph, stream_), "cudaGraphLaunch");
+}
+
+void CudaRuntime::Drop(Graph graph) {
+  // Best effort: an error shows in the next call.
+  cudaStreamSynchronize(stream_);
+  cudaGraphExecDestroy(graph);
 }
 
 }  // namespace sinklora::kernels::cuda

@@ -38,6 +38,10 @@ class CudaRuntime final : public Runtime {
   Status Record(int event) override;
   Status Wait(int event) override;
   Status Synchronize() override;
+  Status BeginRecording() override;
+  Status EndRecording(Graph* graph) override;
+  Status Replay(Graph graph) override;
+  void Drop(Graph graph) override;
 
  private:
   CudaRuntime() = default;

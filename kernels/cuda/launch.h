@@ -74,7 +74,7 @@ Status Launch(const char* name, void (*kernel)(Params...),
 #ifdef SINKLORA_CUDA_EMULATION
   const cudaError_t error = emulation::LaunchKernel(
       shape.grid, shape.block, shape.dynamic_shared_bytes, stream,
-      [&] { std::apply(kernel, values); });
+      [kernel, values] { std::apply(kernel, values); });
 #else
   const cudaError_t error = std::apply(
       [&](auto&... value) {

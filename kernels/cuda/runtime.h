@@ -17,11 +17,14 @@
 
 #include "kernels/status.h"
 
-struct CUstream_st;  // what a cudaStream_t points to
+struct CUstream_st;     // what a cudaStream_t points to
+struct CUgraphExec_st;  // what a cudaGraphExec_t points to
 
 namespace sinklora::kernels::cuda {
 
 using Stream = CUstream_st*;
+// Recorded work, ready to be queued.
+using Graph = CUgraphExec_st*;
 
 struct DeviceProperties {
   std::string name;
@@ -68,6 +71,28 @@ class Runtime {
   // Waits until the device has passed the mark; at once if it was never set.
   virtual Status Wait(int event) = 0;
   virtual Status Synchronize() = 0;
+
+  // From here to EndRecording what is queued is recorded and does not run, with
+  // its arguments as they are now. All that allocates, waits or copies from or
+  // to the host is refused with kInvalidArgument; Free must not be called.
+  virtual Status BeginRecording() = 0;
+  // Ends it whatever it returns. `graph` null: what was recorded is dropped.
+  virtual Status EndRecording(Graph* graph) = 0;
+  // Queues what was recorded.
+  virtual Status Replay(Graph graph) = 0;
+  // Waits for replays that are queued.
+  virtual void Drop(Graph graph) = 0;
+  bool recording() const { return recording_; }
+
+ protected:
+  // OK unless ops are recorded.
+  Status NotRecording(const char* call) const {
+    if (!recording_) return OkStatus();
+    return InvalidArgument(std::string("repeat: ") + call +
+                           " among ops that are recorded, must not be");
+  }
+
+  bool recording_ = false;
 };
 
 }  // namespace sinklora::kernels::cuda

@@ -32,6 +32,19 @@ class ScratchArena {
     Release();
   }
 
+  // Reset, and ops that were run before will allocate nothing more.
+  Status Settle() {
+    Reset();
+    if (wanted_bytes_ == 0) return OkStatus();
+    void* unused = nullptr;
+    Status status = Take(1, &unused);
+    used_bytes_ = 0;
+    return status;
+  }
+
+  // Another number than before when memory that was handed out has moved.
+  uint64_t generation() const { return generation_; }
+
   // 256-byte aligned, not initialised, until Reset. 0 bytes give an address,
   // too.
   Status Take(int64_t size_bytes, void** out) {
@@ -45,6 +58,7 @@ class ScratchArena {
       Status status = runtime_->Allocate(block.size_bytes, &block.data);
       if (!status.ok()) return status;
       wanted_bytes_ = 0;
+      ++generation_;
       blocks_.push_back(block);
       used_bytes_ = 0;
     }
@@ -68,6 +82,7 @@ class ScratchArena {
   std::vector<Block> blocks_;  // only the last one has room
   int64_t used_bytes_ = 0;     // of the last block
   int64_t wanted_bytes_ = 0;   // of the next block, at least
+  uint64_t generation_ = 0;
 };
 
 }  // namespace sinklora::kernels::cuda

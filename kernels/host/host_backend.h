@@ -1,6 +1,6 @@
-// What backends share whose device memory is host memory: that memory, and that
-// they have no collectives. Counters cover what Allocate handed out, not an
-// op's own scratch.
+// What backends share whose device memory is host memory: that memory, that ops
+// which repeat are run each time, and that there are no collectives. Counters
+// cover what Allocate handed out, not an op's own scratch.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_KERNELS_HOST_HOST_BACKEND_H_
@@ -30,6 +30,8 @@ class HostBackend : public Backend {
   }
   int64_t peak_bytes() const override { return allocator_.peak_bytes(); }
   void ResetPeak() override { allocator_.ResetPeak(); }
+  Status Repeat(const RepeatParams& p) override;
+  RepeatCounts repeat_counts() const override { return repeat_counts_; }
   Status MakeCollectiveId(CollectiveId* out) override;
   Status JoinCollective(const JoinCollectiveParams& p,
                         std::unique_ptr<Collective>* out) override;
@@ -43,6 +45,7 @@ class HostBackend : public Backend {
   Status NoCollectives(const char* call) const;
 
   HostAllocator allocator_;
+  RepeatCounts repeat_counts_;
 };
 
 }  // namespace sinklora::kernels

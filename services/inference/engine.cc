@@ -420,6 +420,7 @@ void Engine::DecodeTogether(std::span<GenerationTask* const> tasks) {
     outcomes = decoder_->Decode(sequences, tokens);
     return absl::OkStatus();
   });
+  CountSteps();
   // What threw may have left any of them half-way.
   if (!status.ok()) outcomes.assign(tasks.size(), status);
   std::vector<absl::StatusOr<int32_t>> next_tokens;
@@ -439,6 +440,17 @@ void Engine::DecodeTogether(std::span<GenerationTask* const> tasks) {
       t->FinishDecode(next_tokens[i], seconds);
     });
   }
+}
+
+void Engine::CountSteps() {
+  const kernels::RepeatCounts now = backend_->repeat_counts();
+  const auto count = [this](StepKind kind, int64_t steps) {
+    metrics_->decode_steps(kind)->Increment(static_cast<double>(steps));
+  };
+  count(StepKind::kRun, now.run - counted_steps_.run);
+  count(StepKind::kRecorded, now.recorded - counted_steps_.recorded);
+  count(StepKind::kRepeated, now.repeated - counted_steps_.repeated);
+  counted_steps_ = now;
 }
 
 bool Engine::RemoveDone() {

@@ -111,6 +111,8 @@ class Engine {
   void Prefill(GenerationTask* task);
   // One new token for each of `tasks`.
   void DecodeTogether(std::span<GenerationTask* const> tasks);
+  // Counts how the device was asked for steps since the last call.
+  void CountSteps();
   // Replaces those of `tokens` that are OK by what is sampled from the logits
   // of their tasks, in one op.
   void SampleTogether(std::span<GenerationTask* const> tasks,
@@ -127,6 +129,7 @@ class Engine {
   const EngineLimits limits_;  // resolved
   const std::unique_ptr<kernels::Backend> backend_;
   const std::unique_ptr<BatchDecoder> decoder_;  // engine thread only
+  kernels::RepeatCounts counted_steps_;          // engine thread only
   InferenceMetrics* const metrics_;
   Clock* const clock_;
   const std::shared_ptr<WakeSignal> wake_;

@@ -34,6 +34,9 @@ constexpr std::array<const char*, 4> kEndReasons = {"stop", "length",
 constexpr std::array<const char*, 3> kRejectReasons = {"queue_full", "draining",
                                                        "memory"};
 
+constexpr std::array<const char*, 3> kStepKinds = {"run", "recorded",
+                                                   "repeated"};
+
 constexpr std::array<std::string_view, 4> kPolicies = {"full", "sliding_window",
                                                        "streaming_llm", "h2o"};
 
@@ -97,6 +100,12 @@ InferenceMetrics::InferenceMetrics(MetricsRegistry* registry) {
         "sinklora_inference_rejections_total",
         "Requests refused before any work on them, by reason.",
         {{"reason", kRejectReasons[i]}});
+  }
+  for (size_t i = 0; i < kStepKinds.size(); ++i) {
+    decode_steps_[i] = registry->GetCounter(
+        "sinklora_inference_decode_steps_total",
+        "Steps of decoding of one target, by how the device was asked.",
+        {{"kind", kStepKinds[i]}});
   }
   time_to_first_token_seconds = registry->GetHistogram(
       "sinklora_inference_time_to_first_token_seconds",

@@ -27,6 +27,9 @@ enum class RejectReason { kQueueFull, kDraining, kMemory };
 // How a generation ended.
 enum class EndReason { kStop, kLength, kCancelled, kError };
 
+// How the device was asked for a step of decoding; see kernels/repeat/repeat.h.
+enum class StepKind { kRun, kRecorded, kRepeated };
+
 class InferenceMetrics {
  public:
   explicit InferenceMetrics(MetricsRegistry* registry);
@@ -46,6 +49,9 @@ class InferenceMetrics {
   }
   Counter* rejected(RejectReason reason) const {
     return rejected_[static_cast<size_t>(reason)];
+  }
+  Counter* decode_steps(StepKind kind) const {
+    return decode_steps_[static_cast<size_t>(kind)];
   }
   // Counts and times a call at its end. REQUIRES: `method` is one of the
   // service's methods.
@@ -78,6 +84,7 @@ class InferenceMetrics {
   std::array<PolicyMetrics, 4> policies_;
   std::array<Counter*, 4> finished_{};
   std::array<Counter*, 3> rejected_{};
+  std::array<Counter*, 3> decode_steps_{};
 };
 
 }  // namespace sinklora::inference

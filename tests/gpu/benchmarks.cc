@@ -13,6 +13,8 @@
 #include "kernels/attention/attention.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/quantized_matmul/quantized_matrix.h"
+#include "tests/gpu/bench_memory.h"
+#include "tests/gpu/decode_layers.h"
 
 namespace sinklora::gpu_check {
 namespace {
@@ -30,61 +32,6 @@ constexpr int kSamples = 50;
 constexpr int kFewSamples = 10;  // of calls so long that 50 take too much time
 constexpr double kLongSeconds = 4;
 constexpr int64_t kHeads = 32, kHeadDim = 128;
-
-// Device memory of a benchmark, filled with small numbers.
-class Memory {
- public:
-  explicit Memory(CudaContext* context) : context_(context) {}
-  ~Memory() {
-    for (void* block : blocks_) context_->runtime().Free(block);
-  }
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
-
-  Status Raw(int64_t size_bytes, void** out) {
-    Status status = context_->runtime().Allocate(size_bytes, out);
-    if (status.ok()) blocks_.push_back(*out);
-    return status;
-  }
-  // Values in [-0.5, 0.5), the same pattern again and again.
-  Status Tensor(DType dtype, std::initializer_list<int64_t> shape,
-                TensorView* out) {
-    *out = TensorView(nullptr, dtype, shape);
-    const int64_t n = out->num_elements();
-    Status status = Raw(n * kernels::SizeOf(dtype), &out->data);
-    constexpr int64_t kPiece = int64_t{1} << 20;
-    std::vector<uint8_t> piece(
-        static_cast<size_t>(kPiece * kernels::SizeOf(dtype)));
-    for (int64_t i = 0; i < kPiece; ++i) {
-      const float value =
-          static_cast<float>(i * 2654435761u % 65536) / 65536.0f - 0.5f;
-      if (dtype == DType::kBF16) {
-        reinterpret_cast<uint16_t*>(piece.data())[i] = kernels::ToBf16(value);
-      } else {
-        reinterpret_cast<float*>(piece.data())[i] = value;
-      }
-    }
-    for (int64_t at = 0; status.ok() && at < n; at += kPiece) {
-      status = context_->CopyToDevice(
-          piece.data(),
-          static_cast<char*>(out->data) + at * kernels::SizeOf(dtype),
-          std::min(kPiece, n - at) * kernels::SizeOf(dtype));
-    }
-    return status;
-  }
-  Status Ints(const std::vector<int32_t>& values,
-              std::initializer_list<int64_t> shape, TensorView* out) {
-    *out = TensorView(nullptr, DType::kI32, shape);
-    const auto bytes = static_cast<int64_t>(values.size() * sizeof(int32_t));
-    Status status = Raw(bytes, &out->data);
-    return status.ok() ? context_->CopyToDevice(values.data(), out->data, bytes)
-                       : status;
-  }
-
- private:
-  CudaContext* const context_;
-  std::vector<void*> blocks_;
-};
 
 class Bench {
  public:
@@ -112,6 +59,7 @@ class Bench {
   Status Attention(int64_t tokens, int64_t kv_heads, const std::string& name,
                    const AttentionPattern& pattern);
   Status Decode(int64_t used, int64_t kv_heads);
+  Status Layers(const std::string& name, const LayerShape& shape);
   Status Weights(DType dtype, int64_t n, int64_t k);
   Status PackedWeights(kernels::QuantizedFormat format, int64_t n, int64_t k);
   Status Product(DType dtype, int64_t m, int64_t n, int64_t k);
@@ -270,6 +218,22 @@ Status Bench::Decode(int64_t used, int64_t kv_heads) {
                  });
 }
 
+// A step asked for op by op, and as one graph.
+Status Bench::Layers(const std::string& name, const LayerShape& shape) {
+  DecodeLayers layers(context_, shape);
+  Status status = layers.Init();
+  for (const bool repeated : {false, true}) {
+    if (!status.ok()) return status;
+    status = Measure("decode",
+                     name + ", " + std::to_string(shape.layers) + " layers, " +
+                         (repeated ? "one graph" : "op by op"),
+                     layers.bytes(), "GB/s", [&] {
+                       return repeated ? layers.RunRepeated() : layers.Run();
+                     });
+  }
+  return status;
+}
+
 Status Bench::Weights(DType dtype, int64_t n, int64_t k) {
   Memory memory(context_);
   TensorView a, b, out;
@@ -365,6 +329,15 @@ Status Bench::Run() {
       parts.push_back([=, this] { return Decode(used, kv_heads); });
     }
   }
+  parts.push_back([this] { return Layers("8B shape", LayerShape{}); });
+  parts.push_back([this] {
+    return Layers("1B shape", {.hidden = 2048,
+                               .ffn = 5632,
+                               .heads = 32,
+                               .kv_heads = 4,
+                               .head_dim = 64,
+                               .layers = 22});
+  });
   for (const int64_t tokens : {8192, 16384, 32768, 65536}) {
     for (const int64_t kv_heads : {32, 8}) {
       const int64_t group = tokens / 4;

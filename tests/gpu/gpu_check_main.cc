@@ -21,6 +21,7 @@
 #include "tests/gpu/benchmarks.h"
 #include "tests/gpu/checker.h"
 #include "tests/gpu/collective_check.h"
+#include "tests/kernels/cuda/decode_step.h"
 #include "tests/kernels/cuda/host_view_backend.h"
 
 extern "C" sinklora::kernels::cuda::CudaPluginOpenFunction SinkLoraCudaOpen;
@@ -94,6 +95,19 @@ void CheckGroup(Checker* checker, bool quick) {
   }
 }
 
+// Decode steps as CUDA graphs, against the same ops one by one.
+void CheckRepeats(Checker* checker) {
+  std::unique_ptr<kernels::Backend> gpu;
+  Status status;
+  SinkLoraCudaOpen(0, &gpu, &status);
+  for (const auto dtype : {kernels::DType::kF32, kernels::DType::kBF16}) {
+    checker->Property(
+        "repeat", dtype == kernels::DType::kBF16 ? "bf16 caches" : "f32 caches",
+        status.ok() ? kernels::CompareRepeatedSteps(gpu.get(), dtype)
+                    : status.message());
+  }
+}
+
 int Fail(const Status& status, int code) {
   std::fprintf(stderr, "%s\n", status.message().c_str());
   return code;
@@ -120,6 +134,7 @@ int Run(const Flags& flags) {
     const auto gpu = kernels::MakeHostViews(std::move(device));
     Checker checker(gpu.get(), &reference);
     CheckAllOps(&checker, flags.quick);
+    CheckRepeats(&checker);
     CheckGroup(&checker, flags.quick);
     passed = checker.Summarise();
     checks = checker.ToJson();

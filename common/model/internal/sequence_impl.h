@@ -108,9 +108,21 @@ class SequenceImpl : public Sequence {
   static absl::Status BeginRows(std::span<SequenceImpl* const> rows,
                                 std::span<const int32_t> tokens,
                                 const Chunk& chunk);
-  // Attention and bookkeeping of all rows in a layer.
-  static absl::Status AttendRows(std::span<SequenceImpl* const> rows,
-                                 int64_t layer, const Chunk& chunk);
+  // Attention and bookkeeping of all rows in all layers.
+  struct StepDecodes {
+    std::vector<kernels::DecodedToken> tokens;
+    std::vector<kernels::CacheDecodeParams> ops;  // views of tokens
+    size_t ops_per_layer = 0;
+  };
+  static StepDecodes DecodesOf(std::span<SequenceImpl* const> rows,
+                               const Chunk& chunk);
+  static absl::Status RunLayers(const SequenceImpl& first,
+                                const StepDecodes& decodes, const Chunk& chunk,
+                                const kernels::TensorView& logits);
+  // Of RunLayers; see RepeatParams.
+  static std::vector<uint64_t> KeyOf(const SequenceImpl& first,
+                                     const Chunk& chunk,
+                                     const kernels::TensorView& logits);
   // Downloads what the step found; what is wrong with a row goes to its
   // outcome.
   static absl::Status EndRows(std::span<SequenceImpl* const> rows,

@@ -4,6 +4,7 @@
 #ifndef SINKLORA_COMMON_MODEL_INTERNAL_SERVED_MODEL_IMPL_H_
 #define SINKLORA_COMMON_MODEL_INTERNAL_SERVED_MODEL_IMPL_H_
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -50,9 +51,13 @@ class ServedModelImpl : public ServedModel {
  public:
   ServedModelImpl(std::shared_ptr<BaseWeightsImpl> base, int64_t context_tokens,
                   double rope_factor)
-      : base_(std::move(base)),
+      : id_(NextId()),
+        base_(std::move(base)),
         context_tokens_(context_tokens),
         rope_factor_(rope_factor) {}
+
+  // No other model of the process has or had it.
+  uint64_t id() const { return id_; }
 
   const LlamaConfig& config() const override { return base_->config(); }
   int64_t context_tokens() const override { return context_tokens_; }
@@ -86,9 +91,14 @@ class ServedModelImpl : public ServedModel {
   absl::Status Init(const PeftAdapter* adapter);
 
  private:
+  static uint64_t NextId() {
+    static std::atomic<uint64_t> next{0};
+    return next++;
+  }
   absl::Status CheckScore(std::span<const int32_t> token_ids,
                           int64_t score_from) const;
 
+  const uint64_t id_;
   const std::shared_ptr<BaseWeightsImpl> base_;
   const int64_t context_tokens_;
   const double rope_factor_;

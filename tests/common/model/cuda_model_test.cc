@@ -15,9 +15,11 @@
 namespace sinklora {
 namespace {
 
-std::unique_ptr<kernels::Backend> OpenEmulated() {
+std::unique_ptr<kernels::Backend> OpenEmulated(
+    int max_graphs = kernels::cuda::Recorder::kMaxGraphs) {
   std::unique_ptr<kernels::Backend> out;
-  const kernels::Status status = emulation::OpenEmulated(&out);
+  const kernels::Status status =
+      emulation::OpenEmulated(&out, nullptr, 0, max_graphs);
   EXPECT_TRUE(status.ok()) << status.message();
   return out;
 }
@@ -137,6 +139,72 @@ TEST(CudaModelTest, ABatchHasTheBitsOfEachAlone) {
   for (size_t i = 0; i < batch.size(); ++i) {
     EXPECT_EQ(together[i], alone[i]) << i;
   }
+}
+
+// What an engine does: sequences of two targets come and go and are fed
+// together, each with its own cache, some of which evict.
+std::vector<Trace> ServeBatches(const Served& served) {
+  constexpr size_t kPrompt = 10;
+  const std::vector<int32_t> tokens = RandomTokens(40, 48, 79);
+  Served other;
+  other.weights = served.weights;
+  other.model = *ServedModel::Create(served.weights, nullptr, 64);
+  const auto decoder = BatchDecoder::Create();
+  std::vector<Trace> traces;
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  const auto add = [&](const Served& target, const ResolvedCache& cache) {
+    sequences.push_back(NewSequence(target, cache, 40));
+    EXPECT_OK(sequences.back()->Prefill({tokens.data(), kPrompt}, true));
+    traces.emplace_back();
+  };
+  const auto steps = [&](int count, const std::vector<size_t>& members) {
+    for (int i = 0; i < count; ++i) {
+      std::vector<Sequence*> batch;
+      std::vector<int32_t> next;
+      for (const size_t m : members) {
+        batch.push_back(sequences[m].get());
+        next.push_back(tokens[static_cast<size_t>(batch.back()->position())]);
+      }
+      for (const absl::Status& status : decoder->Decode(batch, next)) {
+        EXPECT_OK(status);
+      }
+      for (const size_t m : members) {
+        const Sequence& sequence = *sequences[m];
+        traces[m].logits.push_back(*sequence.logits());
+        traces[m].kept.push_back({sequence.KeptPositions(0, 0)});
+      }
+    }
+  };
+  ResolvedCache int8 = FullCache();
+  int8.storage = CacheStorage::kInt8;
+  add(served, FullCache());
+  add(served, H2oCache(3, 1, 4));
+  add(served, int8);
+  add(other, FullCache());
+  steps(4, {0, 1, 2, 3});
+  sequences[0].reset();
+  steps(3, {1, 2, 3});
+  add(served, H2oCache(30, 1, 4));
+  steps(3, {1, 2, 4});
+  steps(3, {4, 2, 1});
+  sequences[3].reset();
+  other.model.reset();
+  steps(6, {2, 4});
+  return traces;
+}
+
+TEST(CudaModelTest, RepeatedStepsHaveTheBitsOfTheirOps) {
+  const Served plain = ServeOn(OpenEmulated(0), SmallConfig(true), 1);
+  const Served served = ServeOn(OpenEmulated(), SmallConfig(true), 1);
+  const std::vector<Trace> want = ServeBatches(plain);
+  const std::vector<Trace> got = ServeBatches(served);
+  ASSERT_EQ(got.size(), want.size());
+  for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(got[i], want[i]) << i;
+  EXPECT_EQ(plain.backend->repeat_counts().repeated, 0);
+  const kernels::RepeatCounts counts = served.backend->repeat_counts();
+  EXPECT_EQ(plain.backend->repeat_counts().run,
+            counts.run + counts.recorded + counts.repeated);
+  EXPECT_GT(counts.repeated, counts.run) << counts.recorded << " recorded";
 }
 
 }  // namespace

@@ -41,6 +41,9 @@ TEST_F(EngineTest, GreedyIsDeterministicAndEndsAtMaxTokens) {
   // The last token is never fed.
   EXPECT_EQ(first.result.usage.cache.resident_tokens, 60 + 23);
   EXPECT_EQ(first.result.usage.cache.evicted_tokens, 0);
+  // The CPU is asked op by op.
+  EXPECT_EQ(metrics_->decode_steps(StepKind::kRun)->Value(), 2 * 23);
+  EXPECT_EQ(metrics_->decode_steps(StepKind::kRepeated)->Value(), 0);
 }
 
 TEST_F(EngineTest, PiecesAreValidTextAndAddUpToTheDecodedIds) {

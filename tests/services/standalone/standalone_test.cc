@@ -114,6 +114,7 @@ const std::map<std::string, MetricFamily>& Families() {
       {"sinklora_inference_inter_token_latency_seconds", {"histogram", {}}},
       {"sinklora_inference_queue_duration_seconds", {"histogram", {}}},
       {"sinklora_inference_decode_batch_sequences", {"histogram", {}}},
+      {"sinklora_inference_decode_steps_total", {"counter", {"kind"}}},
       {"sinklora_inference_requests_running", {"gauge", {}}},
       {"sinklora_inference_requests_queued", {"gauge", {}}},
       {"sinklora_inference_rejections_total", {"counter", {"reason"}}},

@@ -215,6 +215,56 @@ TEST_F(CudaEmulationTest, WritesBehindAnAllocationShow) {
   EXPECT_EQ(cudaStreamSynchronize(nullptr), cudaErrorIllegalAddress);
 }
 
+SINKLORA_GLOBAL void AddKernel(int* to, int value) {
+  if (threadIdx.x == 0) *to += value;
+}
+
+TEST_F(CudaEmulationTest, WhatIsCapturedRunsWhenItsGraphIsLaunched) {
+  cudaStream_t stream = nullptr;
+  ASSERT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
+            cudaSuccess);
+  EmulatedArray<int> x(std::vector<int>{7, 1});
+  ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal),
+            cudaSuccess);
+  int value = 2;
+  ASSERT_TRUE(
+      Launch("add", AddKernel, {{1}, {32}}, stream, x.data(), value).ok());
+  value = 100;  // the argument is what it was
+  ASSERT_EQ(cudaMemcpyAsync(x.data() + 1, x.data(), sizeof(int),
+                            cudaMemcpyDeviceToDevice, stream),
+            cudaSuccess);
+  EXPECT_EQ(x.ToHost(), (std::vector<int>{7, 1}));
+  cudaGraph_t graph = nullptr;
+  ASSERT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
+  cudaGraphExec_t exec = nullptr;
+  ASSERT_EQ(cudaGraphInstantiateWithFlags(&exec, graph, 0), cudaSuccess);
+  EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+  ASSERT_EQ(cudaGraphLaunch(exec, stream), cudaSuccess);
+  EXPECT_EQ(x.ToHost(), (std::vector<int>{9, 9}));
+  ASSERT_EQ(cudaGraphLaunch(exec, stream), cudaSuccess);
+  EXPECT_EQ(x.ToHost(), (std::vector<int>{11, 11}));
+  EXPECT_EQ(cudaGraphExecDestroy(exec), cudaSuccess);
+  EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
+}
+
+TEST_F(CudaEmulationTest, CallsThatDoNotBelongThereSpoilACapture) {
+  cudaStream_t stream = nullptr;
+  ASSERT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
+            cudaSuccess);
+  cudaGraph_t graph = nullptr;
+  EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaErrorInvalidValue);
+  ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal),
+            cudaSuccess);
+  void* memory = nullptr;
+  EXPECT_EQ(cudaMalloc(&memory, 64), cudaErrorStreamCaptureUnsupported);
+  EXPECT_EQ(cudaStreamEndCapture(stream, &graph),
+            cudaErrorStreamCaptureInvalidated);
+  EXPECT_EQ(graph, nullptr);
+  ASSERT_EQ(cudaMalloc(&memory, 64), cudaSuccess);
+  EXPECT_EQ(cudaFree(memory), cudaSuccess);
+  EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
+}
+
 using CudaEmulationDeathTest = CudaEmulationTest;
 
 TEST_F(CudaEmulationDeathTest, TheHostCannotTouchDeviceMemory) {

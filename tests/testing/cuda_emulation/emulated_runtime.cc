@@ -62,6 +62,7 @@ Status EmulatedRuntime::Enter() {
 }
 
 Status EmulatedRuntime::Allocate(int64_t size_bytes, void** out) {
+  if (Status status = NotRecording("allocation"); !status.ok()) return status;
   ++allocations_;
   const cudaError_t error = cudaMalloc(out, static_cast<size_t>(size_bytes));
   if (error != cudaErrorMemoryAllocation) return Checked(error, "cudaMalloc");
@@ -77,6 +78,7 @@ Status EmulatedRuntime::Allocate(int64_t size_bytes, void** out) {
 void EmulatedRuntime::Free(void* data) { cudaFree(data); }
 
 Status EmulatedRuntime::AllocatePinned(int64_t size_bytes, void** out) {
+  if (Status status = NotRecording("allocation"); !status.ok()) return status;
   *out = std::malloc(static_cast<size_t>(size_bytes));
   return *out != nullptr ? OkStatus()
                          : Status(StatusCode::kResourceExhausted, "malloc");
@@ -86,6 +88,8 @@ void EmulatedRuntime::FreePinned(void* data) { std::free(data); }
 
 Status EmulatedRuntime::CopyToDevice(const void* pinned, void* device,
                                      int64_t size_bytes) {
+  if (Status status = NotRecording("copy_to_device"); !status.ok())
+    return status;
   return Checked(
       cudaMemcpyAsync(device, pinned, static_cast<size_t>(size_bytes),
                       cudaMemcpyHostToDevice, stream_),
@@ -94,6 +98,7 @@ Status EmulatedRuntime::CopyToDevice(const void* pinned, void* device,
 
 Status EmulatedRuntime::CopyToHost(const void* device, void* pinned,
                                    int64_t size_bytes) {
+  if (Status status = NotRecording("copy_to_host"); !status.ok()) return status;
   Arrival arrival{std::vector<uint8_t>(static_cast<size_t>(size_bytes)),
                   pinned};
   const cudaError_t error =
@@ -127,26 +132,57 @@ void EmulatedRuntime::Deliver(size_t count) {
 }
 
 Status EmulatedRuntime::Record(int event) {
+  if (Status status = NotRecording("a mark"); !status.ok()) return status;
   marks_[event] = arrivals_.size();
   return OkStatus();
 }
 
 Status EmulatedRuntime::Wait(int event) {
+  if (Status status = NotRecording("a wait"); !status.ok()) return status;
   Deliver(marks_[event]);
   return Checked(cudaGetLastError(), "wait for the device");
 }
 
 Status EmulatedRuntime::Synchronize() {
+  if (Status status = NotRecording("a wait"); !status.ok()) return status;
   Deliver(arrivals_.size());
   return Checked(cudaStreamSynchronize(stream_), "wait for the device");
 }
 
-Status HostGemm::Run(const kernels::cuda::GemmCall& c, kernels::cuda::Stream) {
-  for (const void* data : {c.a, c.b, static_cast<const void*>(c.out)}) {
-    if (reinterpret_cast<uintptr_t>(data) % kAlignmentBytes != 0) {
-      return Status(StatusCode::kInternal, "cuda: matmul: not aligned");
-    }
+Status EmulatedRuntime::BeginRecording() {
+  Status status =
+      Checked(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal),
+              "cudaStreamBeginCapture");
+  recording_ = status.ok();
+  return status;
+}
+
+Status EmulatedRuntime::EndRecording(kernels::cuda::Graph* graph) {
+  recording_ = false;
+  cudaGraph_t recorded = nullptr;
+  const cudaError_t error = cudaStreamEndCapture(stream_, &recorded);
+  Status status = Checked(error, "cudaStreamEndCapture");
+  if (status.ok() && graph != nullptr) {
+    status = Checked(cudaGraphInstantiateWithFlags(graph, recorded, 0),
+                     "cudaGraphInstantiateWithFlags");
+    ++graphs_;
   }
+  cudaGraphDestroy(recorded);
+  return status;
+}
+
+Status EmulatedRuntime::Replay(kernels::cuda::Graph graph) {
+  return Checked(cudaGraphLaunch(graph, stream_), "cudaGraphLaunch");
+}
+
+void EmulatedRuntime::Drop(kernels::cuda::Graph graph) {
+  --graphs_;
+  cudaGraphExecDestroy(graph);
+}
+
+namespace {
+
+void Multiply(const kernels::cuda::GemmCall& c) {
   const HostAccess access;
   std::vector<float> b(static_cast<size_t>(c.k * c.n));  // [k, n]
   for (int64_t l = 0; l < c.k; ++l) {
@@ -171,16 +207,34 @@ Status HostGemm::Run(const kernels::cuda::GemmCall& c, kernels::cuda::Stream) {
       Store(c.out, c.result, at, value);
     }
   }
-  return OkStatus();
+}
+
+}  // namespace
+
+Status HostGemm::Run(const kernels::cuda::GemmCall& call,
+                     kernels::cuda::Stream stream) {
+  for (const void* data :
+       {call.a, call.b, static_cast<const void*>(call.out)}) {
+    if (reinterpret_cast<uintptr_t>(data) % kAlignmentBytes != 0) {
+      return Status(StatusCode::kInternal, "cuda: matmul: not aligned");
+    }
+  }
+  return Checked(Queue(stream,
+                       [call] {
+                         Multiply(call);
+                         return cudaSuccess;
+                       }),
+                 "product");
 }
 
 Status OpenEmulated(std::unique_ptr<kernels::Backend>* out,
-                    const EmulatedRuntime** runtime, int index) {
+                    const EmulatedRuntime** runtime, int index,
+                    int max_graphs) {
   auto own = std::make_unique<EmulatedRuntime>(index);
   if (runtime != nullptr) *runtime = own.get();
   return kernels::cuda::CudaBackend::Create(
       std::move(own), std::make_unique<HostGemm>(),
-      std::make_unique<EmulatedLibrary>(), out);
+      std::make_unique<EmulatedLibrary>(), out, max_graphs);
 }
 
 }  // namespace sinklora::emulation

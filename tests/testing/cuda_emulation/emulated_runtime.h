@@ -17,6 +17,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/recorder.h"
 #include "kernels/cuda/runtime.h"
 
 namespace sinklora::emulation {
@@ -46,9 +47,15 @@ class EmulatedRuntime final : public kernels::cuda::Runtime {
   kernels::Status Record(int event) override;
   kernels::Status Wait(int event) override;
   kernels::Status Synchronize() override;
+  kernels::Status BeginRecording() override;
+  kernels::Status EndRecording(kernels::cuda::Graph* graph) override;
+  kernels::Status Replay(kernels::cuda::Graph graph) override;
+  void Drop(kernels::cuda::Graph graph) override;
 
   // Calls of Allocate until now.
   int64_t allocations() const { return allocations_; }
+  // Graphs that were not dropped yet.
+  int graphs() const { return graphs_; }
 
  private:
   struct Arrival {
@@ -62,6 +69,7 @@ class EmulatedRuntime final : public kernels::cuda::Runtime {
   std::vector<Arrival> arrivals_;  // copies to the host not yet waited for
   std::array<size_t, kEvents> marks_{};  // arrivals before the event
   int64_t allocations_ = 0;
+  int graphs_ = 0;
 };
 
 class HostGemm final : public kernels::cuda::Gemm {
@@ -72,10 +80,11 @@ class HostGemm final : public kernels::cuda::Gemm {
 };
 
 // A CudaBackend on emulated GPU `index`. `runtime`, when given, becomes the
-// seam it stands on, for as long as it lives.
-kernels::Status OpenEmulated(std::unique_ptr<kernels::Backend>* out,
-                             const EmulatedRuntime** runtime = nullptr,
-                             int index = 0);
+// seam it stands on, for as long as it lives. `max_graphs` as Recorder's.
+kernels::Status OpenEmulated(
+    std::unique_ptr<kernels::Backend>* out,
+    const EmulatedRuntime** runtime = nullptr, int index = 0,
+    int max_graphs = kernels::cuda::Recorder::kMaxGraphs);
 
 }  // namespace sinklora::emulation
 

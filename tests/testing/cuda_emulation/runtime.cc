@@ -4,15 +4,29 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <utility>
+#include <vector>
 
 #include "tests/testing/cuda_emulation/engine.h"
 
-struct CUstream_st {};
+using Work = std::function<cudaError_t()>;
+struct CUgraph_st {
+  std::vector<Work> work;
+};
+struct CUgraphExec_st {
+  std::vector<Work> work;
+};
+struct CUstream_st {
+  bool captures = false;
+  bool spoilt = false;  // the capture
+  CUgraph_st captured;
+};
 
 namespace sinklora::emulation {
 namespace {
@@ -61,7 +75,17 @@ Device& Get(int index) {
 
 // Of the calling thread.
 thread_local int current_device = 0;
+thread_local cudaStream_t capturing = nullptr;
 Device& Current() { return Get(current_device); }
+
+std::atomic<int> launches_to_failure{-1};
+
+// An error where the thread captures: the call does not belong there.
+cudaError_t SpoilCapture() {
+  if (capturing == nullptr) return cudaSuccess;
+  capturing->spoilt = true;
+  return cudaErrorStreamCaptureUnsupported;
+}
 
 // One call of the process at a time, on any device.
 std::recursive_mutex& OneAtATime() {
@@ -185,19 +209,36 @@ class Turn {
 }  // namespace
 
 cudaError_t LaunchKernel(dim3 grid, dim3 block, int64_t dynamic_shared_bytes,
-                         cudaStream_t, const std::function<void()>& kernel) {
-  const Turn device(true);
-  if (device.sticky() != cudaSuccess) return device.sticky();
+                         cudaStream_t stream,
+                         const std::function<void()>& kernel) {
+  {
+    const Turn device;
+    if (device.sticky() != cudaSuccess) return device.sticky();
+  }
   const uint64_t threads = uint64_t{block.x} * block.y * block.z;
   if (threads == 0 || threads > kMaxBlockThreads || threads % kLanes != 0 ||
       grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535 ||
-      dynamic_shared_bytes < 0 || dynamic_shared_bytes > kMaxSharedBytes) {
+      dynamic_shared_bytes < 0 || dynamic_shared_bytes > kMaxSharedBytes ||
+      (launches_to_failure >= 0 && launches_to_failure-- == 0)) {
     return cudaErrorInvalidConfiguration;
   }
-  const std::string error = RunGrid(grid, block, dynamic_shared_bytes, kernel);
-  if (error.empty()) return cudaSuccess;
-  return device->Fail(cudaErrorLaunchFailure, error);
+  return Queue(stream, [=] {
+    const Turn device(true);
+    if (device.sticky() != cudaSuccess) return device.sticky();
+    const std::string error =
+        RunGrid(grid, block, dynamic_shared_bytes, kernel);
+    if (error.empty()) return cudaSuccess;
+    return device->Fail(cudaErrorLaunchFailure, error);
+  });
 }
+
+cudaError_t Queue(cudaStream_t stream, Work work) {
+  if (stream == nullptr || !stream->captures) return work();
+  stream->captured.work.push_back(std::move(work));
+  return cudaSuccess;
+}
+
+void FailLaunch(int launches) { launches_to_failure = launches; }
 
 void ResetDevice() {
   const Turn device;
@@ -216,6 +257,8 @@ HostAccess::~HostAccess() {
 
 }  // namespace sinklora::emulation
 
+using sinklora::emulation::capturing;
+using sinklora::emulation::SpoilCapture;
 using sinklora::emulation::Turn;
 
 cudaError_t cudaGetDeviceCount(int* count) {
@@ -265,6 +308,9 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 }
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
+  if (const cudaError_t error = SpoilCapture(); error != cudaSuccess) {
+    return error;
+  }
   const Turn device;
   if (device.sticky() != cudaSuccess) return device.sticky();
   *pointer = nullptr;
@@ -272,6 +318,9 @@ cudaError_t cudaMalloc(void** pointer, size_t bytes) {
 }
 
 cudaError_t cudaFree(void* pointer) {
+  if (const cudaError_t error = SpoilCapture(); error != cudaSuccess) {
+    return error;
+  }
   const Turn device;
   if (pointer == nullptr) return device.sticky();
   const cudaError_t error = device->Free(pointer);
@@ -279,30 +328,34 @@ cudaError_t cudaFree(void* pointer) {
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes,
-                            cudaMemcpyKind kind, cudaStream_t) {
-  const Turn device(true);
-  if (device.sticky() != cudaSuccess) return device.sticky();
-  if (bytes == 0) return cudaSuccess;
-  const bool to_device =
-      kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
-  const bool from_device =
-      kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
-  if (device->Holds(to, bytes) != to_device ||
-      device->Holds(from, bytes) != from_device) {
-    return cudaErrorInvalidValue;
-  }
-  std::memcpy(to, from, bytes);
-  return cudaSuccess;
+                            cudaMemcpyKind kind, cudaStream_t stream) {
+  return sinklora::emulation::Queue(stream, [=] {
+    const Turn device(true);
+    if (device.sticky() != cudaSuccess) return device.sticky();
+    if (bytes == 0) return cudaSuccess;
+    const bool to_device =
+        kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+    const bool from_device =
+        kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+    if (device->Holds(to, bytes) != to_device ||
+        device->Holds(from, bytes) != from_device) {
+      return cudaErrorInvalidValue;
+    }
+    std::memcpy(to, from, bytes);
+    return cudaSuccess;
+  });
 }
 
 cudaError_t cudaMemsetAsync(void* pointer, int value, size_t bytes,
-                            cudaStream_t) {
-  const Turn device(true);
-  if (device.sticky() != cudaSuccess) return device.sticky();
-  if (bytes == 0) return cudaSuccess;
-  if (!device->Holds(pointer, bytes)) return cudaErrorInvalidValue;
-  std::memset(pointer, value, bytes);
-  return cudaSuccess;
+                            cudaStream_t stream) {
+  return sinklora::emulation::Queue(stream, [=] {
+    const Turn device(true);
+    if (device.sticky() != cudaSuccess) return device.sticky();
+    if (bytes == 0) return cudaSuccess;
+    if (!device->Holds(pointer, bytes)) return cudaErrorInvalidValue;
+    std::memset(pointer, value, bytes);
+    return cudaSuccess;
+  });
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
@@ -316,11 +369,61 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  if (const cudaError_t error = SpoilCapture(); error != cudaSuccess) {
+    return error;
+  }
   const Turn device(true);
   if (device.sticky() == cudaSuccess && !device->CanariesUntouched()) {
     device->Fail(cudaErrorIllegalAddress, "a write behind an allocation");
   }
   return device.sticky();
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  const Turn device;
+  if (device.sticky() != cudaSuccess) return device.sticky();
+  if (const cudaError_t error = SpoilCapture(); error != cudaSuccess) {
+    return error;
+  }
+  stream->captures = true;
+  stream->spoilt = false;
+  stream->captured.work.clear();
+  capturing = stream;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = nullptr;
+  if (capturing != stream) return cudaErrorInvalidValue;
+  capturing = nullptr;
+  stream->captures = false;
+  if (stream->spoilt) return cudaErrorStreamCaptureInvalidated;
+  *graph = new CUgraph_st(std::move(stream->captured));
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* exec,
+                                          cudaGraph_t graph,
+                                          unsigned long long) {
+  *exec = new CUgraphExec_st{graph->work};
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t) {
+  for (const Work& work : exec->work) {
+    if (const cudaError_t error = work(); error != cudaSuccess) return error;
+  }
+  return Turn().sticky();
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  delete exec;
+  return cudaSuccess;
 }
 
 cudaError_t cudaGetLastError() { return Turn().sticky(); }
@@ -341,6 +444,10 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorIllegalAddress";
     case cudaErrorLaunchFailure:
       return "cudaErrorLaunchFailure";
+    case cudaErrorStreamCaptureUnsupported:
+      return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated:
+      return "cudaErrorStreamCaptureInvalidated";
   }
   return "unknown error";
 }

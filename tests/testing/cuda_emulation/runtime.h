@@ -6,8 +6,10 @@
 // Device memory is inaccessible to the host except while a kernel or a copy
 // runs, is NaN (all bits set) until written, and has canaries behind every
 // allocation, which cudaFree and cudaStreamSynchronize check. Everything runs
-// at once, in the order of the calls, on any stream. An error of a kernel is
-// sticky, as on a GPU: every later call returns it, until ResetDevice().
+// at once, in the order of the calls, on any stream; on one that captures it is
+// recorded, with its arguments, and runs when its graph is launched. Calls that
+// do not belong there spoil the capture, as CUDA has it. An error of a kernel
+// is sticky, as on a GPU: every later call returns it, until ResetDevice().
 // Thread-safe.
 //
 // SPDX-License-Identifier: Apache-2.0
@@ -29,7 +31,10 @@ enum cudaError_t {
   cudaErrorInvalidDevice = 101,
   cudaErrorIllegalAddress = 700,
   cudaErrorLaunchFailure = 719,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901,
 };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
 enum cudaMemcpyKind {
   cudaMemcpyHostToHost = 0,
   cudaMemcpyHostToDevice = 1,
@@ -45,6 +50,8 @@ enum cudaDeviceAttr {
 };
 inline constexpr unsigned cudaStreamNonBlocking = 1;
 using cudaStream_t = struct CUstream_st*;
+using cudaGraph_t = struct CUgraph_st*;
+using cudaGraphExec_t = struct CUgraphExec_st*;
 
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaSetDevice(int device);
@@ -60,6 +67,15 @@ cudaError_t cudaMemsetAsync(void* pointer, int value, size_t bytes,
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream,
+                                   cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* exec,
+                                          cudaGraph_t graph,
+                                          unsigned long long flags);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 cudaError_t cudaGetLastError();
 const char* cudaGetErrorName(cudaError_t error);
 // Of a failed launch: what the emulator found, until the next failure.
@@ -74,6 +90,12 @@ inline constexpr size_t kDeviceBytes = size_t{4} << 30;
 cudaError_t LaunchKernel(dim3 grid, dim3 block, int64_t dynamic_shared_bytes,
                          cudaStream_t stream,
                          const std::function<void()>& kernel);
+
+// Runs `work` on the stream, as a library does with kernels of its own.
+cudaError_t Queue(cudaStream_t stream, std::function<cudaError_t()> work);
+
+// The launch after the next `launches` fails, as one with a bad configuration.
+void FailLaunch(int launches);
 
 // Forgets a sticky error of the thread's device. Memory stays as it is.
 void ResetDevice();
