@@ -11,6 +11,7 @@
 #include "common/base/files.h"
 #include "common/base/hash.h"
 #include "common/base/status.h"
+#include "common/model/internal/overlapped_reader.h"
 #include "common/weights/checkpoint_manifest.h"
 #include "common/weights/safetensors.h"
 #include "common/weights/safetensors_writer.h"
@@ -87,7 +88,7 @@ absl::StatusOr<StoredTensor> FindState(const SafetensorsFile& file,
   return it->second;
 }
 
-// One tensor at a time: the state may not fit in memory a second time.
+// Piece by piece: the state may not fit in memory a second time.
 absl::Status WriteState(kernels::Backend* backend,
                         const TrainableSet& trainables,
                         const std::string& path) {
@@ -101,12 +102,16 @@ absl::Status WriteState(kernels::Backend* backend,
   }
   SL_ASSIGN_OR_RETURN(const auto writer,
                       SafetensorsWriter::Create(path, std::move(specs), {}));
+  OverlappedReader reader(backend);
   for (const TensorSpec& spec : writer->tensors()) {
-    SL_ASSIGN_OR_RETURN(const std::vector<float> values,
-                        Download(backend, by_name.at(spec.name)->view()));
-    const TensorBytes bytes(values.data(), spec.shape, spec.dtype);
-    SL_RETURN_IF_ERROR(writer->Append(spec.name, bytes.view().bytes));
+    const DeviceTensor& tensor = *by_name.at(spec.name);
+    const auto append = [&writer, &spec](std::string_view bytes) {
+      return writer->Append(spec.name, bytes);
+    };
+    SL_RETURN_IF_ERROR(
+        reader.Read(tensor.view().data, tensor.size_bytes(), append));
   }
+  SL_RETURN_IF_ERROR(reader.Finish());
   return writer->Finish();
 }
 
