@@ -5,9 +5,9 @@
 // when (positions local to it)
 //     j <= i  and  ( j < sink_tokens  or  group_h(i) == group_h(j) )
 //             and  ( window == 0  or  i - j < window ),
-//     group_h(p) = floor((p + shift_h) / G)
+//     group_h(p) = floor((p - lead + shift_h) / G)
 // with shift_h = G/2 (integer division) for the last `shifted_heads` heads and
-// 0 for the others.
+// 0 for the others, and a `lead` of 0 unless the document began elsewhere.
 //   full:  G = segment length, shifted_heads 0, sink_tokens 0        short: G,
 //   0, 0 S2:    G, heads/2, 0            SF: G, round((1 - return_ratio) *
 //   heads/2), 4
@@ -38,6 +38,11 @@ struct AttentionSegment {
   // G >= 1. From `length` on un-shifted heads have one group, from 2 * length
   // on shifted heads too: that is full attention.
   int64_t group_size = 0;
+  // The first tokens of the segment that are keys and values alone: what a part
+  // of a document sees of the parts before it. Groups are counted from the
+  // token after them. Their queries are not read; output, lse and query
+  // gradient are 0. 0, or sink_tokens <= lead <= length.
+  int64_t lead = 0;
 };
 
 struct AttentionPattern {

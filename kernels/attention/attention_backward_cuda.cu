@@ -113,7 +113,10 @@ Status AttentionBackwardCuda(const AttentionBackwardParams& p,
                              CudaContext& context) {
   const int64_t head_dim = p.q.shape[2];
   if (p.q.shape[0] == 0 || p.q.shape[1] == 0) return OkStatus();
-  Status status = ZeroGaps(*p.pattern, {p.dq, p.dk, p.dv}, context);
+  Status status = ZeroGaps(*p.pattern, true, {p.dq}, context);
+  if (status.ok()) {
+    status = ZeroGaps(*p.pattern, false, {p.dk, p.dv}, context);
+  }
   if (!status.ok()) return status;
   if (UsesTensorCores(p.product_dtype, head_dim)) {
     return WithPaddedDim(head_dim, [&](auto dim) {

@@ -91,7 +91,7 @@ Status AttentionForwardCuda(const AttentionForwardParams& p,
     lse.stride = {1, p.lse.stride[0], 1, 1};
     outputs.push_back(lse);
   }
-  Status status = ZeroGaps(*p.pattern, outputs, context);
+  Status status = ZeroGaps(*p.pattern, true, outputs, context);
   if (!status.ok()) return status;
   if (UsesTensorCores(p.product_dtype, head_dim)) {
     return WithPaddedDim(head_dim, [&](auto dim) {

@@ -79,9 +79,9 @@ Status MakeQueryGrid(const AttentionPattern& pattern, int64_t heads,
                      int64_t kv_heads, int64_t tile_rows, CudaContext& context,
                      QueryGrid* out);
 
-// Zeros for the tokens that no segment covers, of each of `outputs` [tokens,
-// heads or kv_heads, head_dim].
-Status ZeroGaps(const AttentionPattern& pattern,
+// Zeros for Gaps(pattern, tokens, leads) of each of `outputs` [tokens, heads or
+// kv_heads, head_dim].
+Status ZeroGaps(const AttentionPattern& pattern, bool leads,
                 const std::vector<TensorView>& outputs, CudaContext& context);
 
 // delta = rowsum(dout * out) and lse times `lse_factor`, [heads, tokens] in

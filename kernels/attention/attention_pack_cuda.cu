@@ -165,10 +165,10 @@ Status MakeQueryGrid(const AttentionPattern& pattern, int64_t heads,
   return Upload(plan.tiles, context, &out->tiles);
 }
 
-Status ZeroGaps(const AttentionPattern& pattern,
+Status ZeroGaps(const AttentionPattern& pattern, bool leads,
                 const std::vector<TensorView>& outputs, CudaContext& context) {
   if (outputs.empty()) return OkStatus();
-  const std::vector<Gap> gaps = Gaps(pattern, outputs[0].shape[0]);
+  const std::vector<Gap> gaps = Gaps(pattern, outputs[0].shape[0], leads);
   if (gaps.empty()) return OkStatus();
   const Gap* on_device = nullptr;
   Status status = Upload(gaps, context, &on_device);

@@ -7,7 +7,7 @@ std::vector<QueryTile> QueryTiles(const AttentionPattern& pattern,
                                   const AttentionSegment& segment, bool shifted,
                                   int64_t tile_rows) {
   std::vector<QueryTile> tiles;
-  for (int64_t p = 0; p < segment.length;) {
+  for (int64_t p = segment.lead; p < segment.length;) {
     const GroupRange group = GroupOf(segment, shifted, p);
     const int64_t sinks = OuterSinks(pattern, group);
     for (; p < group.end; p += tile_rows) {

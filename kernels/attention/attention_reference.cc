@@ -108,7 +108,7 @@ void AttentionForward(const AttentionForwardParams& p) {
   if (!p.lse.empty()) ZeroAll(p.lse);
   for (const AttentionSegment& segment : p.pattern->segments) {
     for (int64_t h = 0; h < p.q.shape[1]; ++h) {
-      for (int64_t i = 0; i < segment.length; ++i) {
+      for (int64_t i = segment.lead; i < segment.length; ++i) {
         ForwardRow(p, segment, h, i);
       }
     }
@@ -122,7 +122,7 @@ void AttentionBackward(const AttentionBackwardParams& p) {
   ZeroAll(p.dq);
   for (const AttentionSegment& segment : p.pattern->segments) {
     for (int64_t h = 0; h < p.q.shape[1]; ++h) {
-      for (int64_t i = 0; i < segment.length; ++i) {
+      for (int64_t i = segment.lead; i < segment.length; ++i) {
         BackwardRow(p, segment, h, i, &sums);
       }
     }

@@ -25,7 +25,12 @@ void CheckSegments(const AttentionPattern& pattern, int64_t tokens,
             s.length >= 0 && s.begin <= tokens && s.length <= tokens - s.begin,
             name + ".length", s.length,
             "in [0, " + std::to_string(tokens - s.begin) + "]")
-        .Value(s.group_size >= 1, name + ".group_size", s.group_size, ">= 1");
+        .Value(s.group_size >= 1, name + ".group_size", s.group_size, ">= 1")
+        .Value(s.lead == 0 ||
+                   (s.lead >= pattern.sink_tokens && s.lead <= s.length),
+               name + ".lead", s.lead,
+               "0 or in [" + std::to_string(pattern.sink_tokens) + ", " +
+                   std::to_string(s.length) + "]");
     if (!check->ok()) return;
     previous_end = s.begin + s.length;
   }

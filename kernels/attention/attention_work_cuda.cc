@@ -55,12 +55,14 @@ class KeyCutter {
                  : std::min({end, ends[0], ends[1]});
       KeyWork work;
       work.token = Narrow(segment.begin);
-      work.begin = work.query_begin = Narrow(p);
+      work.begin = Narrow(p);
       work.rows = Narrow(end - p);
+      work.query_begin = Narrow(std::max(p, segment.lead));
       for (int i : {0, 1}) {
         const int64_t last = sink ? segment.length : ends[i];
-        work.query_end[i] =
-            Narrow(std::min(last, end - 1 + int64_t{WindowOf(pattern_)}));
+        work.query_end[i] = std::max(
+            work.query_begin,
+            Narrow(std::min(last, end - 1 + int64_t{WindowOf(pattern_)})));
       }
       if (sink) {
         CutSinks(segment, work, plan);
@@ -76,12 +78,12 @@ class KeyCutter {
                 KeyPlan* plan) const {
     const int64_t end = work.query_end[0];
     const int64_t chunk = std::max(segment.group_size, kMinChunkQueries);
-    if (end - work.begin <= chunk) {
+    if (end - work.query_begin <= chunk) {
       plan->tiles.push_back(work);
       return;
     }
     SinkWork sums{work.token, work.begin, work.rows, plan->partials, 0};
-    for (int64_t q = work.begin; q < end; q += chunk) {
+    for (int64_t q = work.query_begin; q < end; q += chunk) {
       work.query_begin = Narrow(q);
       work.query_end[0] = work.query_end[1] = Narrow(std::min(end, q + chunk));
       work.partial = plan->partials++;
@@ -136,11 +138,13 @@ KeyPlan PlanKeys(const AttentionPattern& pattern, int64_t heads,
   return plan;
 }
 
-std::vector<Gap> Gaps(const AttentionPattern& pattern, int64_t tokens) {
+std::vector<Gap> Gaps(const AttentionPattern& pattern, int64_t tokens,
+                      bool leads) {
   std::vector<Gap> gaps;
   int64_t at = 0;
   for (const AttentionSegment& segment : pattern.segments) {
-    if (segment.begin > at) gaps.push_back({Narrow(at), Narrow(segment.begin)});
+    const int64_t begin = segment.begin + (leads ? segment.lead : 0);
+    if (begin > at) gaps.push_back({Narrow(at), Narrow(begin)});
     at = segment.begin + segment.length;
   }
   if (tokens > at) gaps.push_back({Narrow(at), Narrow(tokens)});

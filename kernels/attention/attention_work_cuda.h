@@ -5,7 +5,8 @@
 // A query tile lies in one group. It sees the sinks before the group and one
 // contiguous range of keys. A key tile lies in one group of the un-shifted and
 // one of the shifted heads and is all sinks or none, so that one contiguous
-// range of queries sees it. All queries after them see the sinks: those ranges
+// range of queries sees it, or none of a kind of heads (a range of 0, in a
+// segment's lead). All queries after them see the sinks: those ranges
 // are cut in chunks whose partial sums are added in their order.
 //
 // SPDX-License-Identifier: Apache-2.0
@@ -46,7 +47,7 @@ struct SinkWork {
   int32_t partials = 0;
 };
 
-// Tokens that no segment covers.
+// Tokens that no segment covers, or that have no query.
 struct Gap {
   int32_t begin = 0;
   int32_t end = 0;
@@ -69,7 +70,9 @@ struct KeyPlan {
 KeyPlan PlanKeys(const AttentionPattern& pattern, int64_t heads,
                  int64_t tile_rows);
 
-std::vector<Gap> Gaps(const AttentionPattern& pattern, int64_t tokens);
+// With `leads`, those of segments too.
+std::vector<Gap> Gaps(const AttentionPattern& pattern, int64_t tokens,
+                      bool leads);
 
 // `pattern.window`, or a number that leaves nothing out.
 int32_t WindowOf(const AttentionPattern& pattern);

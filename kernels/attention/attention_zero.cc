@@ -8,12 +8,13 @@
 namespace sinklora::kernels::cpu {
 namespace {
 
-// Calls body(begin, end) for each run of tokens outside the segments.
+// Calls body(begin, end) for each run of tokens without queries.
 template <typename Body>
 void ForEachGap(const AttentionPattern& pattern, int64_t tokens, Body body) {
   int64_t at = 0;
   for (const AttentionSegment& segment : pattern.segments) {
-    if (segment.begin > at) body(at, segment.begin);
+    const int64_t begin = segment.begin + segment.lead;
+    if (begin > at) body(at, begin);
     at = segment.begin + segment.length;
   }
   if (tokens > at) body(at, tokens);

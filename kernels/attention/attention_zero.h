@@ -1,4 +1,5 @@
-// Zeros for the tokens that no segment of a pattern covers.
+// Zeros for the tokens without queries: those that no segment of a pattern
+// covers, and the leads of segments.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_KERNELS_ATTENTION_ATTENTION_ZERO_H_

@@ -5,12 +5,23 @@
 
 namespace sinklora::kernels {
 
+namespace {
+
+// a - b * floor(a / b), of b > 0.
+int64_t FloorModulo(int64_t a, int64_t b) {
+  const int64_t rest = a % b;
+  return rest < 0 ? rest + b : rest;
+}
+
+}  // namespace
+
 GroupRange GroupOf(const AttentionSegment& segment, bool shifted, int64_t p) {
   const int64_t size = segment.group_size;
-  const int64_t shift = shifted ? size / 2 : 0;
-  const int64_t index = (p + shift) / size;
-  return {std::max<int64_t>(0, index * size - shift),
-          std::min(segment.length, (index + 1) * size - shift)};
+  // Where a group begins.
+  const int64_t start = segment.lead - (shifted ? size / 2 : 0);
+  const int64_t after = p - start;
+  const int64_t begin = start + (after - FloorModulo(after, size));
+  return {std::max<int64_t>(0, begin), std::min(segment.length, begin + size)};
 }
 
 namespace {
@@ -21,14 +32,14 @@ int64_t FallingSum(int64_t first, int64_t n) {
   return terms * first - terms * (terms - 1) / 2;
 }
 
-// What the window takes from the pairs of a group.
+// What the window takes from the pairs of a group's last `n` tokens, its
+// queries.
 int64_t PairsOutsideWindow(const AttentionPattern& pattern,
-                           const GroupRange& group) {
+                           const GroupRange& group, int64_t n) {
   if (pattern.window == 0) return 0;
-  const int64_t n = group.end - group.begin;
-  // Query i of the group loses max(0, i + 1 - window) keys of it: the same sum
-  // from the other end.
-  const int64_t inner = FallingSum(n - pattern.window, n);
+  // The i-th token of the group loses max(0, i + 1 - window) keys of it: the
+  // same sum from the other end.
+  const int64_t inner = FallingSum(group.end - group.begin - pattern.window, n);
   // And the sinks before it, as many as there are: the last query of the group
   // loses max(0, end - window), the one before it one less.
   const int64_t last = group.end - pattern.window;
@@ -41,11 +52,12 @@ int64_t PairsOutsideWindow(const AttentionPattern& pattern,
 int64_t LivePairsOfHead(const AttentionPattern& pattern,
                         const AttentionSegment& segment, bool shifted) {
   int64_t pairs = 0;
-  for (int64_t p = 0; p < segment.length;) {
+  for (int64_t p = segment.lead; p < segment.length;) {
     const GroupRange group = GroupOf(segment, shifted, p);
-    const int64_t n = group.end - group.begin;
-    pairs += n * (n + 1) / 2 + n * OuterSinks(pattern, group) -
-             PairsOutsideWindow(pattern, group);
+    const int64_t n = group.end - p;  // queries
+    const int64_t before = p - group.begin + OuterSinks(pattern, group);
+    pairs +=
+        n * (n + 1) / 2 + n * before - PairsOutsideWindow(pattern, group, n);
     p = group.end;
   }
   return pairs;

@@ -61,6 +61,29 @@ AttentionInputs MakeInputs(int64_t tokens, int64_t heads, int64_t kv_heads,
   return in;
 }
 
+AttentionInputs Pick(const AttentionInputs& in,
+                     const std::vector<int64_t>& tokens, int64_t lead) {
+  AttentionInputs out = in;
+  const auto pick = [&](const HostTensor& from, int64_t skipped) {
+    const auto shape = from.view().shape;
+    const auto count = static_cast<int64_t>(tokens.size());
+    HostTensor to = HostTensor::NaNs(DType::kF32, {count, shape[1], shape[2]});
+    for (int64_t t = skipped; t < count; ++t) {
+      for (int64_t h = 0; h < shape[1]; ++h) {
+        for (int64_t d = 0; d < shape[2]; ++d) {
+          to.Set(from.Get(tokens[t], h, d), t, h, d);
+        }
+      }
+    }
+    return to;
+  };
+  out.q = pick(in.q, lead);
+  out.dout = pick(in.dout, lead);
+  out.k = pick(in.k, 0);
+  out.v = pick(in.v, 0);
+  return out;
+}
+
 AttentionResults RunForward(Backend& backend, const AttentionInputs& in,
                             const AttentionPattern& pattern, int64_t padding) {
   const auto shape = in.q.view().shape;

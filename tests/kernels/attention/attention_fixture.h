@@ -37,6 +37,11 @@ AttentionInputs MakeInputs(int64_t tokens, int64_t heads, int64_t kv_heads,
                            int64_t head_dim, uint64_t seed, int64_t padding = 0,
                            double score_scale = 1.0);
 
+// Tokens `tokens` of all of it, the first `lead` with NaN for query and
+// gradient.
+AttentionInputs Pick(const AttentionInputs& in,
+                     const std::vector<int64_t>& tokens, int64_t lead);
+
 struct AttentionResults {
   testing::HostTensor out, lse, dq, dk, dv;
 };

@@ -200,6 +200,101 @@ TEST_P(AttentionTest, SecondRunGivesEqualBits) {
   EXPECT_TRUE(BitEqual(a.dv.view(), b.dv.view()));
 }
 
+// Adds rows [begin, begin + tokens.size()) of `part` to rows `tokens` of `sum`.
+void AddRows(const HostTensor& part, const std::vector<int64_t>& tokens,
+             HostTensor* sum) {
+  const auto shape = part.view().shape;
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    for (int64_t h = 0; h < shape[1]; ++h) {
+      for (int64_t d = 0; d < shape[2]; ++d) {
+        const double value = part.Get(static_cast<int64_t>(t), h, d);
+        sum->Set(sum->Get(tokens[t], h, d) + value, tokens[t], h, d);
+      }
+    }
+  }
+}
+
+// A document in two parts, the second with what it sees of the first as its
+// lead: outputs and query gradients are those of the whole, and key gradients
+// add up to them.
+TEST_P(AttentionTest, PartsOfADocumentAddUpToTheWhole) {
+  const std::string& name = std::get<1>(GetParam());
+  const int64_t group = 32, tokens = 150;
+  const auto whole = Make(4, group, {tokens}).pattern;
+  if (name.starts_with("full") || (whole.window > 0 && whole.sink_tokens > 0)) {
+    return;  // not cut: a part sees more than sinks and half a group
+  }
+  const AttentionInputs in = MakeInputs(tokens, 4, 2, 16, 61);
+  const AttentionResults want = RunBoth(*backend_, in, whole);
+  const auto forward = AttentionTolerance(16, kLargestScore, product_);
+  const auto backward =
+      AttentionGradientTolerance(16, tokens, kLargestScore, product_);
+  for (const int64_t cut : {32, 96}) {
+    const int64_t sinks = whole.sink_tokens;
+    const int64_t halo = whole.shifted_heads > 0 ? group / 2 : 0;
+    const int64_t lead = sinks + halo;
+    std::vector<int64_t> before, after;
+    for (int64_t t = 0; t < tokens; ++t) {
+      if (t < cut) before.push_back(t);
+      if (t < sinks || t >= cut - halo) after.push_back(t);
+    }
+    AttentionPattern first = whole, second = whole;
+    first.segments = {{0, cut, group}};
+    second.segments = {{0, tokens - cut + lead, group, lead}};
+    EXPECT_EQ(LivePairs(first, 4) + LivePairs(second, 4), LivePairs(whole, 4));
+    EXPECT_EQ(LivePairs(second, 4),
+              CountAllowed(second, 4, tokens - cut + lead));
+    const AttentionInputs part = Pick(in, after, lead);
+    const AttentionResults a = RunBoth(*backend_, Pick(in, before, 0), first);
+    const AttentionResults b = RunBoth(*backend_, part, second);
+    const auto own = [&](const HostTensor& x) {
+      return x.view().Rows(lead, tokens - cut);
+    };
+    EXPECT_TRUE(TensorNear(own(b.out), want.out.view().Rows(cut, tokens - cut),
+                           forward));
+    EXPECT_TRUE(TensorNear(own(b.dq), want.dq.view().Rows(cut, tokens - cut),
+                           backward));
+    HostTensor dk = HostTensor::Zeros(DType::kF32, {tokens, 2, 16});
+    HostTensor dv = dk;
+    for (const auto& [result, rows] : {std::pair{&a, &before}, {&b, &after}}) {
+      AddRows(result->dk, *rows, &dk);
+      AddRows(result->dv, *rows, &dv);
+    }
+    EXPECT_TRUE(TensorNear(dk.view(), want.dk.view(), backward));
+    EXPECT_TRUE(TensorNear(dv.view(), want.dv.view(), backward));
+    for (int64_t t = 0; t < lead; ++t) {
+      for (int64_t h = 0; h < 4; ++h) {
+        EXPECT_EQ(b.lse.Get(h, t), 0);
+        for (int64_t d = 0; d < 16; ++d) {
+          EXPECT_EQ(b.out.Get(t, h, d), 0);
+          EXPECT_EQ(b.dq.Get(t, h, d), 0);
+        }
+      }
+    }
+  }
+}
+
+// A lead longer than anyone sees, between other documents and their gaps.
+TEST_P(AttentionTest, LeadsEqualTheDenseMask) {
+  auto [name, pattern] = Make(4, 16, {20, 110, 40}, 3);
+  pattern.segments[1].lead = 37;
+  pattern.segments[2].lead = 40;  // keys alone
+  const int64_t tokens = 179;
+  EXPECT_EQ(LivePairs(pattern, 4), CountAllowed(pattern, 4, tokens));
+  const AttentionInputs in = MakeInputs(tokens, 4, 2, 8, 63);
+  const AttentionResults got = RunBoth(*backend_, in, pattern);
+  const HostTensor want = ToTensor(
+      DenseAttention(Cube(in.q), Cube(in.k), Cube(in.v), pattern, in.scale));
+  EXPECT_TRUE(TensorNear(got.out.view(), want.view(),
+                         AttentionTolerance(8, kLargestScore, product_)));
+  const AttentionResults reference = RunBoth(*Open("reference"), in, pattern);
+  const auto tolerance =
+      AttentionGradientTolerance(8, tokens, kLargestScore, product_);
+  EXPECT_TRUE(TensorNear(got.dq.view(), reference.dq.view(), tolerance));
+  EXPECT_TRUE(TensorNear(got.dk.view(), reference.dk.view(), tolerance));
+  EXPECT_TRUE(TensorNear(got.dv.view(), reference.dv.view(), tolerance));
+}
+
 class AttentionBackendTest : public ::testing::TestWithParam<std::string> {
  protected:
   std::unique_ptr<Backend> backend_ = OpenFor(GetParam());
@@ -426,6 +521,11 @@ TEST_P(AttentionBackendTest, RefusesBadParams) {
               {"shifted_heads is 5", "[0, 4]"}));
   EXPECT_TRUE(Refused(bad_pattern({.segments = {{0, 6, 4}}, .sink_tokens = -1}),
                       {"sink_tokens is -1"}));
+  EXPECT_TRUE(
+      Refused(bad_pattern({.segments = {{0, 6, 4, 3}}, .sink_tokens = 4}),
+              {"segments[0].lead is 3", "0 or in [4, 6]"}));
+  EXPECT_TRUE(Refused(bad_pattern({.segments = {{0, 6, 4, 7}}}),
+                      {"segments[0].lead is 7"}));
   EXPECT_TRUE(Refused(bad_pattern({.segments = {{0, 6, 4}}, .window = -1}),
                       {"window is -1"}));
   EXPECT_TRUE(BitEqual(out.view(), untouched.view()));

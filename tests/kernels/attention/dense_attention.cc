@@ -56,12 +56,15 @@ bool Allowed(const AttentionPattern& pattern, int64_t heads, int64_t h,
              int64_t i, int64_t j) {
   const AttentionSegment* doc = SegmentOf(pattern, i);
   if (doc == nullptr || doc != SegmentOf(pattern, j) || j > i) return false;
+  if (i - doc->begin < doc->lead) return false;
   if (pattern.window > 0 && i - j >= pattern.window) return false;
   if (j - doc->begin < pattern.sink_tokens) return true;
   const bool shifted = h >= heads - pattern.shifted_heads;
   const int64_t shift = shifted ? doc->group_size / 2 : 0;
   const auto group = [&](int64_t token) {
-    return (token - doc->begin + shift) / doc->group_size;
+    return std::floor(
+        static_cast<double>(token - doc->begin - doc->lead + shift) /
+        static_cast<double>(doc->group_size));
   };
   return group(i) == group(j);
 }
