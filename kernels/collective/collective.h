@@ -50,6 +50,12 @@ struct JoinCollectiveParams {
   const std::atomic<bool>* abort = nullptr;
 };
 
+// A part of an exchange between two ranks.
+struct CollectiveMessage {
+  int peer = 0;       // the other rank
+  TensorView tensor;  // f32, any rank, contiguous
+};
+
 class Collective {
  public:
   virtual ~Collective() = default;
@@ -63,6 +69,11 @@ class Collective {
   virtual Status AllReduceSum(std::span<const TensorView> tensors) = 0;
   // Each f32 tensor (any rank, contiguous) <- that of rank `root`. Queued.
   virtual Status Broadcast(std::span<const TensorView> tensors, int root) = 0;
+  // Sends and receives at the same time. What a rank sends to a peer, one
+  // tensor after the other, is what the peer receives from it in that call, in
+  // the same sizes. A rank without messages need not call. Queued.
+  virtual Status Exchange(std::span<const CollectiveMessage> sends,
+                          std::span<const CollectiveMessage> receives) = 0;
   // Waits until the device has done what was queued here, and says whether it
   // went well. Call it before anything else that waits for the device: only
   // this wait sees the abort flag and the errors of other ranks.

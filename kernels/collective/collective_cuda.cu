@@ -97,50 +97,121 @@ Status CudaCollective::Wait() {
   return Remember(std::move(status));
 }
 
-Status CudaCollective::ForEachChunk(std::span<const TensorView> tensors,
-                                    const ChunkOperation& operation) {
+Status CudaCollective::Queue(const std::function<Status()>& work) {
   if (!failed_.ok() || communicator_ == nullptr) return failed_;
   if (Status status = Remember(context_->Enter()); !status.ok()) return status;
   try {
-    std::vector<Piece> pieces;
-    int64_t filled = 0;
-    for (const TensorView& tensor : tensors) {
-      const int64_t elements = tensor.num_elements();
-      for (int64_t at = 0; at < elements;) {
-        const int64_t count = std::min(elements - at, chunk_elements_ - filled);
-        pieces.push_back({static_cast<char*>(tensor.data) + at * kElementBytes,
-                          filled, count});
-        at += count;
-        filled += count;
-        if (filled < chunk_elements_) continue;
-        if (Status status = RunChunk(pieces, operation); !status.ok()) {
-          return Remember(std::move(status));
-        }
-        pieces.clear();
-        filled = 0;
-      }
-    }
-    return Remember(RunChunk(pieces, operation));
+    return Remember(work());
   } catch (const std::bad_alloc&) {
     return Remember(Status(StatusCode::kResourceExhausted,
                            "collective: no host memory for the pieces"));
   }
 }
 
-Status CudaCollective::RunChunk(std::span<const Piece> pieces,
-                                const ChunkOperation& operation) {
-  if (pieces.empty()) return OkStatus();
-  Runtime& runtime = context_->runtime();
-  for (const Piece& piece : pieces) {
-    Status status = runtime.CopyOnDevice(piece.data, chunk() + piece.begin,
-                                         piece.count * kElementBytes);
-    if (!status.ok()) return status;
+std::vector<CudaCollective::Pieces> CudaCollective::CutChunks(
+    std::span<const TensorView> tensors, int64_t capacity) {
+  std::vector<Pieces> chunks;
+  int64_t filled = capacity;  // of the last chunk
+  for (const TensorView& tensor : tensors) {
+    const int64_t elements = tensor.num_elements();
+    for (int64_t at = 0; at < elements;) {
+      if (filled == capacity) {
+        chunks.emplace_back();
+        filled = 0;
+      }
+      const int64_t count = std::min(elements - at, capacity - filled);
+      chunks.back().push_back(
+          {static_cast<char*>(tensor.data) + at * kElementBytes, filled,
+           count});
+      at += count;
+      filled += count;
+    }
   }
-  Status status = operation(pieces.back().begin + pieces.back().count);
+  return chunks;
+}
+
+Status CudaCollective::Gather(const Pieces& pieces, float* packed) {
+  Status status;
   for (const Piece& piece : pieces) {
-    if (!status.ok()) return status;
-    status = runtime.CopyOnDevice(chunk() + piece.begin, piece.data,
-                                  piece.count * kElementBytes);
+    if (!status.ok()) break;
+    status = context_->runtime().CopyOnDevice(piece.data, packed + piece.begin,
+                                              piece.count * kElementBytes);
+  }
+  return status;
+}
+
+Status CudaCollective::Scatter(const Pieces& pieces, const float* packed) {
+  Status status;
+  for (const Piece& piece : pieces) {
+    if (!status.ok()) break;
+    status = context_->runtime().CopyOnDevice(packed + piece.begin, piece.data,
+                                              piece.count * kElementBytes);
+  }
+  return status;
+}
+
+Status CudaCollective::ForEachChunk(std::span<const TensorView> tensors,
+                                    const ChunkOperation& operation) {
+  return Queue([&] {
+    Status status;
+    for (const Pieces& pieces : CutChunks(tensors, chunk_elements_)) {
+      if (status.ok()) status = Gather(pieces, chunk());
+      if (status.ok()) status = operation(CountOf(pieces));
+      if (status.ok()) status = Scatter(pieces, chunk());
+    }
+    return status;
+  });
+}
+
+Status CudaCollective::Exchange(std::span<const CollectiveMessage> sends,
+                                std::span<const CollectiveMessage> receives) {
+  Status status = ValidateMessages("sends", sends, rank_, size_);
+  if (status.ok())
+    status = ValidateMessages("receives", receives, rank_, size_);
+  if (!status.ok()) return status;
+  return Queue([&] {
+    Status queued;
+    for (int distance = 1; distance < size_ && queued.ok(); ++distance) {
+      queued =
+          ExchangeWith((rank_ + distance) % size_,
+                       (rank_ - distance + size_) % size_, sends, receives);
+    }
+    return queued;
+  });
+}
+
+Status CudaCollective::ExchangeWith(
+    int to, int from, std::span<const CollectiveMessage> sends,
+    std::span<const CollectiveMessage> receives) {
+  const int64_t capacity = std::min(
+      chunk_elements_, (size_ - 1) * SegmentCapacity(chunk_elements_, size_));
+  const auto chunks_of = [&](std::span<const CollectiveMessage> messages,
+                             int peer) {
+    std::vector<TensorView> tensors;
+    for (const CollectiveMessage& message : messages) {
+      if (message.peer == peer) tensors.push_back(message.tensor);
+    }
+    return CutChunks(tensors, capacity);
+  };
+  const std::vector<Pieces> outgoing = chunks_of(sends, to);
+  const std::vector<Pieces> incoming = chunks_of(receives, from);
+  Status status;
+  for (size_t i = 0; i < std::max(outgoing.size(), incoming.size()); ++i) {
+    sends_.clear();
+    receives_.clear();
+    if (i < outgoing.size()) {
+      sends_.push_back({to, chunk(), CountOf(outgoing[i]) * kElementBytes});
+      status = Gather(outgoing[i], chunk());
+    }
+    if (i < incoming.size()) {
+      receives_.push_back(
+          {from, received(), CountOf(incoming[i]) * kElementBytes});
+    }
+    if (status.ok()) status = communicator_->Exchange(sends_, receives_);
+    if (status.ok() && i < incoming.size()) {
+      status = Scatter(incoming[i], received());
+    }
+    if (!status.ok()) break;
   }
   return status;
 }

@@ -5,7 +5,9 @@
 //
 // Tensors are packed into chunks. Of each chunk a rank owns one segment: it
 // gets the others' values of it, adds, and sends the sum to all. What crosses a
-// link is what a ring all-reduce would send.
+// link is what a ring all-reduce would send. Exchanges go by distance: first
+// everyone's with the next rank, then with the one after it, so that all meet
+// in the same order.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_KERNELS_COLLECTIVE_COLLECTIVE_CUDA_H_
@@ -36,6 +38,8 @@ class CudaCollective final : public Collective {
   int size() const override { return size_; }
   Status AllReduceSum(std::span<const TensorView> tensors) override;
   Status Broadcast(std::span<const TensorView> tensors, int root) override;
+  Status Exchange(std::span<const CollectiveMessage> sends,
+                  std::span<const CollectiveMessage> receives) override;
   Status Wait() override;
 
  private:
@@ -48,6 +52,7 @@ class CudaCollective final : public Collective {
     char* data;
     int64_t begin, count;
   };
+  using Pieces = std::vector<Piece>;
   using ChunkOperation = std::function<Status(int64_t count)>;
 
   CudaCollective(const JoinCollectiveParams& params, CudaContext* context)
@@ -56,11 +61,24 @@ class CudaCollective final : public Collective {
         chunk_elements_(params.chunk_elements),
         context_(context) {}
 
+  // Runs `work`, which queues, unless the group is lost; what goes wrong stays.
+  Status Queue(const std::function<Status()>& work);
   // Runs `operation` on chunk after chunk of all tensors.
   Status ForEachChunk(std::span<const TensorView> tensors,
                       const ChunkOperation& operation);
-  Status RunChunk(std::span<const Piece> pieces,
-                  const ChunkOperation& operation);
+  // Of tensors one after the other, what goes into each chunk of `capacity`.
+  static std::vector<Pieces> CutChunks(std::span<const TensorView> tensors,
+                                       int64_t capacity);
+  static int64_t CountOf(const Pieces& pieces) {
+    return pieces.back().begin + pieces.back().count;
+  }
+  // From the tensors to `packed`, and back.
+  Status Gather(const Pieces& pieces, float* packed);
+  Status Scatter(const Pieces& pieces, const float* packed);
+  // Messages to rank `to` and from rank `from`.
+  Status ExchangeWith(int to, int from,
+                      std::span<const CollectiveMessage> sends,
+                      std::span<const CollectiveMessage> receives);
   Status SumChunk(int64_t count);
   Status CopyChunk(int64_t count, int root);
   // What rank `owner` adds, of a chunk of `count`.

@@ -39,4 +39,20 @@ Status ValidateRoot(int root, int size) {
       .status();
 }
 
+Status ValidateMessages(const char* what,
+                        std::span<const CollectiveMessage> messages, int rank,
+                        int size) {
+  Validator check("exchange");
+  for (size_t i = 0; i < messages.size() && check.ok(); ++i) {
+    const std::string name = std::string(what) + "[" + std::to_string(i) + "]";
+    const int peer = messages[i].peer;
+    check
+        .Value(peer >= 0 && peer < size && peer != rank, name + ".peer",
+               int64_t{peer},
+               "another rank in [0, " + std::to_string(size) + ")")
+        .Flat(name + ".tensor", messages[i].tensor, kF32, kAny);
+  }
+  return check.status();
+}
+
 }  // namespace sinklora::kernels

@@ -14,6 +14,10 @@ namespace sinklora::kernels {
 Status Validate(const JoinCollectiveParams& p);
 Status ValidateCollective(const char* op, std::span<const TensorView> tensors);
 Status ValidateRoot(int root, int size);
+// `what`: "sends" or "receives" of an exchange.
+Status ValidateMessages(const char* what,
+                        std::span<const CollectiveMessage> messages, int rank,
+                        int size);
 
 }  // namespace sinklora::kernels
 

@@ -196,6 +196,84 @@ TEST_P(CollectiveTest, BroadcastsFromAnyRoot) {
   }
 }
 
+// What rank `from` sends to rank `to`: of many chunks, of one, of nothing.
+std::vector<std::vector<float>> MailOf(int from, int to) {
+  std::mt19937 bits(100 * from + to);
+  std::normal_distribution<float> normal(0.0f, 1000.0f);
+  std::vector<std::vector<float>> out;
+  for (const int size : {from == 1 ? 2503 : 3, 0, 7 * from + to}) {
+    out.emplace_back(size);
+    for (float& x : out.back()) x = normal(bits);
+  }
+  return out;
+}
+
+std::vector<CollectiveMessage> MessagesWith(int peer, const Tensors& tensors) {
+  std::vector<CollectiveMessage> out;
+  for (const TensorView& view : tensors.views()) out.push_back({peer, view});
+  return out;
+}
+
+// Zeros in the same sizes.
+std::vector<std::vector<float>> NothingLike(
+    std::vector<std::vector<float>> values) {
+  for (std::vector<float>& v : values) v.assign(v.size(), 0.0f);
+  return values;
+}
+
+// Everyone with everyone at once, in sizes of their own.
+TEST_P(CollectiveTest, ExchangesBetweenAllPairs) {
+  Ranks ranks(GetParam());
+  const auto group = ranks.Join();
+  ExpectAllOk(ranks.Run([&](int rank) {
+    std::vector<std::unique_ptr<Tensors>> mail, room;
+    std::vector<CollectiveMessage> sends, receives;
+    // Which peer comes first in the lists does not matter.
+    for (int i = 1; i < ranks.size(); ++i) {
+      const int peer =
+          (rank + (rank == 1 ? -i + ranks.size() : i)) % ranks.size();
+      mail.push_back(
+          std::make_unique<Tensors>(ranks[rank], MailOf(rank, peer)));
+      room.push_back(std::make_unique<Tensors>(
+          ranks[rank], NothingLike(MailOf(peer, rank))));
+      for (const auto& m : MessagesWith(peer, *mail.back())) {
+        sends.push_back(m);
+      }
+      for (const auto& m : MessagesWith(peer, *room.back())) {
+        receives.push_back(m);
+      }
+    }
+    Status status = group[rank]->Exchange(sends, receives);
+    if (status.ok()) status = group[rank]->Wait();
+    for (size_t i = 0; i < room.size(); ++i) {
+      EXPECT_EQ(room[i]->ToHost(), MailOf(receives[3 * i].peer, rank));
+      EXPECT_EQ(mail[i]->ToHost(), MailOf(rank, sends[3 * i].peer));
+    }
+    return status;
+  }));
+}
+
+// From the first rank to the last alone; who has no messages does not call.
+TEST_P(CollectiveTest, ExchangesWithoutTheOthers) {
+  Ranks ranks(GetParam());
+  const auto group = ranks.Join();
+  const int last = ranks.size() - 1;
+  if (last == 0) return;
+  ExpectAllOk(ranks.Run([&](int rank) {
+    if (rank != 0 && rank != last) return OkStatus();
+    const Tensors tensors(ranks[rank],
+                          rank == 0 ? MailOf(1, 0) : NothingLike(MailOf(1, 0)));
+    const std::vector<CollectiveMessage> messages =
+        MessagesWith(rank == 0 ? last : 0, tensors);
+    const std::span<const CollectiveMessage> none;
+    Status status = rank == 0 ? group[rank]->Exchange(messages, none)
+                              : group[rank]->Exchange(none, messages);
+    if (status.ok()) status = group[rank]->Wait();
+    EXPECT_EQ(tensors.ToHost(), MailOf(1, 0));
+    return status;
+  }));
+}
+
 // What is queued before and behind runs in order, without a wait between.
 TEST_P(CollectiveTest, RunsInTheOrderOfTheStream) {
   Ranks ranks(GetParam());
@@ -226,6 +304,15 @@ TEST_P(CollectiveTest, RefusesByName) {
     const Status dtype = group[rank]->AllReduceSum({&bad, 1});
     EXPECT_EQ(dtype.code(), StatusCode::kInvalidArgument);
     EXPECT_THAT(dtype.message(), HasSubstr("all_reduce_sum: tensors[0]"));
+    for (const int peer : {rank, -1, ranks.size()}) {
+      const CollectiveMessage message{peer, tensors.views()[0]};
+      const Status sent = group[rank]->Exchange({&message, 1}, {});
+      EXPECT_EQ(sent.code(), StatusCode::kInvalidArgument);
+      EXPECT_THAT(sent.message(), HasSubstr("exchange: sends[0].peer is " +
+                                            std::to_string(peer)));
+      const Status received = group[rank]->Exchange({}, {&message, 1});
+      EXPECT_THAT(received.message(), HasSubstr("receives[0].peer"));
+    }
     const Status root = group[rank]->Broadcast(tensors.views(), ranks.size());
     EXPECT_EQ(root.code(), StatusCode::kInvalidArgument);
     EXPECT_THAT(root.message(), HasSubstr("root is"));
