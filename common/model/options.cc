@@ -9,6 +9,8 @@
 #include <set>
 
 #include "common/base/status.h"
+#include "common/model/internal/batch.h"
+#include "kernels/collective/collective.h"
 
 namespace sinklora {
 namespace {
@@ -159,6 +161,35 @@ absl::StatusOr<double> RopeFactorFor(const LlamaConfig& base,
   return Annotate(allowed, fmt::format("context_tokens {}", context_tokens));
 }
 
+namespace {
+
+// Whether parts of a sequence see no more of each other than half a group and
+// the sinks, and where they see them.
+absl::Status ValidateContextParallel(const TrainingOptions& options,
+                                     const LlamaConfig& base) {
+  constexpr int64_t kMax = kernels::JoinCollectiveParams::kMaxSize;
+  const int64_t size = options.context_parallel;
+  SL_RETURN_IF_ERROR(Check(size >= 1 && size <= kMax, "context_parallel", size,
+                           fmt::format("in [1, {}]", kMax)));
+  if (size == 1) return absl::OkStatus();
+  SL_RETURN_IF_ERROR(
+      Check(options.attention.pattern != PatternKind::kFull, "context_parallel",
+            size, "1 with full attention, whose parts see all of each other"));
+  const int64_t sinks = internal::SinkTokens(options.attention);
+  const int64_t group = GroupSize(options.attention, options.context_tokens);
+  SL_RETURN_IF_ERROR(
+      Check(sinks <= group / 2, "attention.sink_tokens", sinks,
+            fmt::format("at most {} (half a group of {} tokens) with "
+                        "context_parallel {}",
+                        group / 2, group, size)));
+  return Check(sinks == 0 || base.sliding_window == 0, "context_parallel", size,
+               fmt::format("1 with sinks and a model of sliding window {}, "
+                           "which would take sinks from some parts",
+                           base.sliding_window));
+}
+
+}  // namespace
+
 absl::Status Validate(const TrainingOptions& options, const LlamaConfig& base) {
   SL_RETURN_IF_ERROR(Check(options.context_tokens >= 2 &&
                                options.context_tokens <= kMaxContextTokens,
@@ -180,6 +211,7 @@ absl::Status Validate(const TrainingOptions& options, const LlamaConfig& base) {
       "matrix_dtype", static_cast<int>(options.matrix_dtype), "f32 or bf16"));
   SL_RETURN_IF_ERROR(RopeFactorFor(base, options.context_tokens).status());
   SL_RETURN_IF_ERROR(Validate(options.attention));
+  SL_RETURN_IF_ERROR(ValidateContextParallel(options, base));
   if (!options.full_parameter) SL_RETURN_IF_ERROR(Validate(options.lora));
   return Validate(options.optimizer);
 }

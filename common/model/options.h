@@ -85,6 +85,10 @@ struct TrainingOptions {
   int64_t accumulation_steps = 1;
   uint64_t seed = 0;
   bool keep_activations = false;
+  // Devices that one batch is cut over, 1 for none: they exchange what groups
+  // of tokens see across a cut. Not with full attention, nor with more sinks
+  // than half a group of a whole context has tokens.
+  int64_t context_parallel = 1;
   // Of frozen weights and of the operands of matrix products, those of
   // attention included.
   kernels::DType matrix_dtype = kernels::DType::kF32;

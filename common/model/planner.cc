@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "common/base/status.h"
 #include "common/model/internal/batch.h"
+#include "common/model/internal/context_shard.h"
 #include "common/model/internal/model_weights.h"
 #include "common/model/internal/pass.h"
 #include "common/model/internal/rope_table.h"
@@ -26,6 +29,33 @@ int64_t FrozenBytes(const LlamaConfig& base, const TrainingOptions& options,
     bytes += elements * kernels::SizeOf(internal::IsVector(name)
                                             ? kernels::DType::kF32
                                             : options.matrix_dtype);
+  }
+  return bytes;
+}
+
+// Of a rank of those that share the micro-steps, the one that needs most.
+int64_t ActivationBytes(const LlamaConfig& base, const TrainingOptions& options,
+                        int64_t example_tokens) {
+  const internal::PassKind kind = options.keep_activations
+                                      ? internal::PassKind::kKeep
+                                      : internal::PassKind::kRecompute;
+  TrainingExample document;
+  document.token_ids.resize(static_cast<size_t>(example_tokens));
+  document.supervised.resize(document.token_ids.size());
+  document.document_tokens = {example_tokens};
+  const std::vector<TrainingExample> examples(
+      static_cast<size_t>(options.micro_batch_examples), document);
+  const internal::HostBatch batch =
+      internal::BuildBatch(examples, options.attention, base.num_heads);
+  int64_t bytes = 0;
+  for (const internal::ContextShard& shard :
+       internal::CutBatch(batch.pattern, batch.tokens(),
+                          static_cast<int>(options.context_parallel))) {
+    bytes = std::max(
+        bytes, internal::PassBytes(
+                   base, kind, {shard.tokens(), shard.lead, shard.lent_rows()},
+                   options.full_parameter ? 0 : options.lora.rank,
+                   internal::KeptInputsOf(options)));
   }
   return bytes;
 }
@@ -62,13 +92,10 @@ absl::StatusOr<TrainingPlan> PlanTraining(const LlamaConfig& base,
                       internal::RopeTables::SizeBytes(
                           base, options.context_tokens,
                           options.micro_batch_examples * example_tokens);
-  plan.activation_bytes = internal::PassBytes(
-      base,
-      options.keep_activations ? internal::PassKind::kKeep
-                               : internal::PassKind::kRecompute,
-      options.micro_batch_examples * example_tokens,
-      options.full_parameter ? 0 : options.lora.rank,
-      internal::KeptInputsOf(options));
+  plan.activation_bytes = ActivationBytes(base, options, example_tokens);
+  plan.validation_bytes = internal::PassBytes(
+      base, internal::PassKind::kForward, {.tokens = example_tokens},
+      options.full_parameter ? 0 : options.lora.rank, {});
   plan.peak_bytes =
       plan.weight_bytes + plan.trainable_bytes + plan.activation_bytes;
   return plan;

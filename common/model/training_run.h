@@ -55,11 +55,16 @@ struct TrainingPlan {
   int64_t weight_bytes = 0;
   int64_t trainable_bytes = 0;  // master weights, gradients, two moments
   int64_t activation_bytes = 0;
-  int64_t peak_bytes = 0;  // sum
+  int64_t peak_bytes = 0;  // sum of the three
+  // Activations of ValidationLoss(), in the place of activation_bytes: more
+  // than these only where context_parallel cuts a training example up.
+  int64_t validation_bytes = 0;
 };
 
 // What a run of these options on `base` will need on each of its devices, for
-// examples of `example_tokens`. Cheap: opens nothing.
+// examples of `example_tokens`; with context_parallel, of one document each,
+// since packed ones may be cut up to a group less evenly. Leaves out what
+// devices keep to work together (JoinCollectiveParams). Cheap: opens nothing.
 absl::StatusOr<TrainingPlan> PlanTraining(const LlamaConfig& base,
                                           const TrainingOptions& options,
                                           int64_t example_tokens);
@@ -67,15 +72,18 @@ absl::StatusOr<TrainingPlan> PlanTraining(const LlamaConfig& base,
 class TrainingRun {
  public:
   // Loads the weights and draws the initial LoRA matrices (A: kaiming uniform
-  // as PEFT, B: 0).
+  // as PEFT, B: 0). kInvalidArgument for a context_parallel of more than 1.
   static absl::StatusOr<std::unique_ptr<TrainingRun>> Create(
       kernels::Backend* backend, const ModelFiles& base,
       const TrainingOptions& options);
-  // The same on several GPUs, data-parallel: each holds all of the model, takes
-  // its share of a step's micro-steps, and adds its gradients to the others'.
-  // Checkpoints are those of one backend; a run may go on with another number.
-  // kInvalidArgument for no backend, or for more than accumulation_steps: each
-  // needs a micro-step. kUnimplemented and kUnavailable as
+  // The same on several GPUs: each holds all of the model and adds its
+  // gradients to the others'. context_parallel of them, one after the other in
+  // `backends`, share every micro-step, a part of its tokens each; as many such
+  // groups as there are share a step's micro-steps (data-parallel). Checkpoints
+  // are those of one backend; a run may go on with another number.
+  // kInvalidArgument for no backend, for a number that context_parallel does
+  // not divide, or for more groups than accumulation_steps: each needs a
+  // micro-step. kUnimplemented and kUnavailable as
   // Backend::JoinCollective. After a failure in the middle of an update or of
   // LoadCheckpoint() the backends hold different weights: every call is
   // kFailedPrecondition then, until LoadCheckpoint() succeeds.

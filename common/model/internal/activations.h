@@ -25,8 +25,20 @@ struct KeptInputs {
 };
 KeptInputs KeptInputsOf(const TrainingOptions& options);
 
-// Everything inside one layer that its backward pass reads.
+// How many rows the tensors of a pass have.
+struct PassRows {
+  int64_t tokens = 0;
+  int64_t lead = 0;  // more before them, in attention
+  int64_t lent = 0;  // of them, what other ranks read
+};
+
+// `x` and the `lead` rows that lie before it.
+kernels::TensorView WithLead(const kernels::TensorView& x, int64_t lead);
+
+// Everything inside one layer that its backward pass reads. Before the rows of
+// q, k, v and attention lie the `lead` rows.
 struct LayerActivations {
+  int64_t lead = 0;
   kernels::TensorView attention_input;    // [tokens, hidden], normed
   kernels::TensorView attention_inv_rms;  // [tokens]
   kernels::TensorView q;     // [tokens, heads * head_dim], after RoPE
@@ -34,7 +46,7 @@ struct LayerActivations {
   // With qk_norm: q and k before it, and the norms of their heads. Else empty.
   kernels::TensorView q_raw, k_raw;          // as q, k
   kernels::TensorView q_inv_rms, k_inv_rms;  // [tokens * heads or kv_heads]
-  kernels::TensorView lse;                   // [heads, tokens]
+  kernels::TensorView lse;                   // [heads, lead + tokens]
   kernels::TensorView attention;             // [tokens, heads * head_dim]
   kernels::TensorView middle;  // [tokens, hidden], after the attention residual
   kernels::TensorView mlp_input;          // [tokens, hidden], normed
@@ -43,23 +55,26 @@ struct LayerActivations {
 
   static LayerActivations Take(const LlamaConfig& config, int64_t tokens,
                                Arena* arena) {
-    return Take(config, tokens, KeptInputs(), nullptr, arena);
+    return Take(config, {.tokens = tokens}, KeptInputs(), nullptr, arena);
   }
   // What is not `kept` is that of `shared`, where given.
-  static LayerActivations Take(const LlamaConfig& config, int64_t tokens,
+  static LayerActivations Take(const LlamaConfig& config, const PassRows& rows,
                                const KeptInputs& kept,
                                const LayerActivations* shared, Arena* arena);
 };
 
-// Temporaries of the backward pass, shared by all layers.
+// Temporaries of the backward pass, shared by all layers. Before the rows of
+// dattention, dq, dk and dv lie those of the lead.
 struct BackwardScratch {
   kernels::TensorView dresidual;   // [tokens, hidden]: gradient that flows down
                                    // the residual stream
   kernels::TensorView dhidden;     // [tokens, hidden]: of a normed input
   kernels::TensorView dattention;  // [tokens, heads * head_dim]
   kernels::TensorView dq, dk, dv;  // as q, k, v
+  // [2 * lent, kv_heads * head_dim]: of k and v, from other ranks.
+  kernels::TensorView received;
 
-  static BackwardScratch Take(const LlamaConfig& config, int64_t tokens,
+  static BackwardScratch Take(const LlamaConfig& config, const PassRows& rows,
                               Arena* arena);
 };
 
@@ -69,7 +84,7 @@ enum class PassKind {
   kKeep,       // forward keeps everything
 };
 
-// A whole pass over `tokens` tokens.
+// A whole pass.
 struct PassActivations {
   PassKind kind = PassKind::kForward;
   kernels::TensorView ids, positions, labels;  // [tokens] i32
@@ -88,7 +103,7 @@ struct PassActivations {
   }
   // With kKeep layers share the inputs that are not `kept`.
   static PassActivations Take(const LlamaConfig& config, PassKind kind,
-                              const KeptInputs& kept, int64_t tokens,
+                              const KeptInputs& kept, const PassRows& rows,
                               int64_t max_lora_rank, Arena* arena);
 };
 

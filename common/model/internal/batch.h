@@ -25,9 +25,14 @@ struct HostBatch {
       labels;  // the next token of the document where it is supervised, else -1
   kernels::AttentionPattern pattern;  // one segment a document
   int64_t supervised_tokens = 0;
+  // Of a part of a batch (context_shard.h), whose pattern counts the lead too:
+  // rows of keys and values from before its tokens, and how many of its own
+  // other ranks read.
+  int64_t lead_rows = 0;
+  int64_t lent_rows = 0;
 
   int64_t tokens() const { return static_cast<int64_t>(ids.size()); }
-  std::vector<int64_t> document_tokens() const;
+  std::vector<int64_t> document_tokens() const;  // of a whole batch
 };
 
 // REQUIRES: every example passed CheckExample.

@@ -19,14 +19,20 @@ absl::Status OutOfStep(const absl::Status& why) {
       std::string(why.message()));
 }
 
-// A transfer need not be larger than what there is.
+// A transfer need not be larger than what there is: gradients, and keys and
+// values of half a group.
 int64_t ChunkElements(const LlamaConfig& config,
                       const TrainingOptions& options) {
-  int64_t parameters = 0;
+  int64_t elements = 0;
   for (const TrainableSpec& spec : TrainableSpecs(config, options)) {
-    parameters += spec.num_elements();
+    elements += spec.num_elements();
   }
-  return std::clamp(parameters, int64_t{1},
+  if (options.context_parallel > 1) {
+    const int64_t group = GroupSize(options.attention, options.context_tokens);
+    elements =
+        std::max(elements, group * config.num_kv_heads * config.head_dim);
+  }
+  return std::clamp(elements, int64_t{1},
                     kernels::JoinCollectiveParams::kDefaultChunkElements);
 }
 
@@ -58,19 +64,31 @@ std::vector<kernels::TensorView> StateOf(const TrainableSet& trainables) {
 
 }  // namespace
 
+absl::Status ContextDoesNotFit(const TrainingOptions& options,
+                               int64_t devices) {
+  return absl::InvalidArgumentError(
+      fmt::format("context_parallel is {}, must divide the number of devices "
+                  "of the run, {}",
+                  options.context_parallel, devices));
+}
+
 absl::StatusOr<std::unique_ptr<DataParallelRun>> DataParallelRun::Create(
     std::span<kernels::Backend* const> backends, const ModelFiles& base,
     const TrainingOptions& options) {
   SL_RETURN_IF_ERROR(Validate(options, base.config()));
   const auto size = static_cast<int64_t>(backends.size());
-  if (size < 1 || size > options.accumulation_steps) {
+  const int64_t context = options.context_parallel;
+  const int64_t most = options.accumulation_steps * context;
+  if (size < 1 || size > most) {
     return absl::InvalidArgumentError(
         fmt::format("devices of the run are {}, must be in [1, {}] "
-                    "(accumulation_steps): each needs a micro-step",
-                    size, options.accumulation_steps));
+                    "(accumulation_steps{}): each needs a micro-step",
+                    size, most, context > 1 ? " x context_parallel" : ""));
   }
+  if (size % context != 0) return ContextDoesNotFit(options, size);
   std::unique_ptr<DataParallelRun> run(
-      new DataParallelRun(backends, ChunkElements(base.config(), options)));
+      new DataParallelRun(backends, ChunkElements(base.config(), options),
+                          static_cast<int>(context)));
   // Before the weights, which take long.
   SL_RETURN_IF_ERROR(run->group_.Check());
   SL_RETURN_IF_ERROR(run->group_.Run([&](int rank) -> absl::Status {
@@ -85,12 +103,25 @@ absl::StatusOr<double> DataParallelRun::AccumulateGradients(
     std::span<const TrainingExample> examples,
     const Cancellation* cancellation) {
   std::vector<double> nll(runs_.size());
-  SL_RETURN_IF_ERROR(group_.Run([&](int rank) -> absl::Status {
-    SL_ASSIGN_OR_RETURN(nll[rank], runs_[rank]->AccumulateGradients(
-                                       examples, {.rank = rank, .size = size()},
-                                       cancellation, group_.stop()));
+  const auto accumulate = [&](int rank,
+                              kernels::Collective* collective) -> absl::Status {
+    const Share share{.rank = rank / context_parallel_,
+                      .size = size() / context_parallel_};
+    const ContextPlace place{.collective = collective,
+                             .first = share.rank * context_parallel_,
+                             .place = rank % context_parallel_,
+                             .size = context_parallel_};
+    SL_ASSIGN_OR_RETURN(
+        nll[rank], runs_[rank]->AccumulateGradients(
+                       examples, share, place, cancellation, group_.stop()));
     return absl::OkStatus();
-  }));
+  };
+  // Nothing is exchanged in whole micro-steps, and a group lasts when they
+  // fail.
+  SL_RETURN_IF_ERROR(context_parallel_ > 1 ? group_.RunCollective(accumulate)
+                                           : group_.Run([&](int rank) {
+                                               return accumulate(rank, nullptr);
+                                             }));
   return std::accumulate(nll.begin(), nll.end(), 0.0);
 }
 

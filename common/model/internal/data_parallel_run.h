@@ -1,5 +1,7 @@
 // A training run over several backends. Every rank is a run of its own with all
-// the weights; of a step, rank r of n takes the micro-steps r, r + n, ...
+// the weights. With context_parallel c, ranks [g c, (g + 1) c) are group g; of
+// a step, group g of n takes the micro-steps g, g + n, ..., and each of its
+// ranks a part of the tokens of all of these (context_shard.h).
 //
 // All ranks reach the same point before any goes on: first everyone's
 // gradients, then their sum and its norm, then the update. So a rank that fails
@@ -20,6 +22,9 @@
 #include "common/model/internal/training_run_impl.h"
 
 namespace sinklora::internal {
+
+// That so many devices are not a multiple of context_parallel.
+absl::Status ContextDoesNotFit(const TrainingOptions& options, int64_t devices);
 
 class DataParallelRun final : public TrainingRun {
  public:
@@ -47,8 +52,10 @@ class DataParallelRun final : public TrainingRun {
 
  private:
   DataParallelRun(std::span<kernels::Backend* const> backends,
-                  int64_t chunk_elements)
-      : group_(backends, chunk_elements), runs_(backends.size()) {}
+                  int64_t chunk_elements, int context_parallel)
+      : group_(backends, chunk_elements),
+        context_parallel_(context_parallel),
+        runs_(backends.size()) {}
 
   // The three parts of a step. The first two change no weights.
   absl::StatusOr<double> AccumulateGradients(  // the sum of losses, in nats
@@ -60,6 +67,7 @@ class DataParallelRun final : public TrainingRun {
       double gradient_norm);
 
   DeviceGroup group_;
+  const int context_parallel_;
   std::vector<std::unique_ptr<TrainingRunImpl>> runs_;  // by rank
   absl::Status out_of_step_;                            // why ranks differ
 };

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "common/model/internal/activations.h"
+#include "common/model/internal/context_exchange.h"
 #include "common/model/internal/linear.h"
 #include "common/model/internal/model_weights.h"
 #include "common/model/internal/rope_table.h"
@@ -25,6 +26,8 @@ struct Graph {
   const RopeTable* rope = nullptr;
   // Operands of training attention's products.
   kernels::DType product_dtype = kernels::DType::kF32;
+  // Training a part of a batch: to the ranks that have the others. Else null.
+  const ContextLink* context = nullptr;
   // With packed matrices, see Multiply.
   kernels::DType packed_products = kernels::DType::kF32;
 };
@@ -48,7 +51,8 @@ absl::Status ForwardMlp(const Graph& graph, const LayerWeights& w,
                         const LoraScratch& lora, const LayerActivations& a,
                         const kernels::TensorView& out);
 
-// Training: the two halves with patterned attention between them.
+// Training: the two halves with patterned attention between them. Of a part of
+// a batch, all of its ranks make the same calls.
 absl::Status LayerForward(const Graph& graph, const LayerWeights& w,
                           const kernels::AttentionPattern& pattern,
                           const kernels::ConstTensorView& x,

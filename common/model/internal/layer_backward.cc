@@ -52,19 +52,28 @@ absl::Status AttentionBackward(const Graph& graph,
                                const LayerActivations& a,
                                const BackwardScratch& s) {
   const int64_t head_dim = graph.config->head_dim;
-  SL_RETURN_IF_KERNEL_ERROR(graph.backend->AttentionBackward(
-      {.dout = SplitHeads(s.dattention, head_dim),
-       .q = SplitHeads(a.q, head_dim),
-       .k = SplitHeads(a.k, head_dim),
-       .v = SplitHeads(a.v, head_dim),
-       .out = SplitHeads(a.attention, head_dim),
-       .lse = a.lse,
-       .pattern = &pattern,
-       .scale = AttentionScale(*graph.config),
-       .dq = SplitHeads(s.dq, head_dim),
-       .dk = SplitHeads(s.dk, head_dim),
-       .dv = SplitHeads(s.dv, head_dim),
-       .product_dtype = graph.product_dtype}));
+  const auto heads = [&](const TensorView& x) {
+    return SplitHeads(WithLead(x, a.lead), head_dim);
+  };
+  SL_RETURN_IF_KERNEL_ERROR(
+      graph.backend->AttentionBackward({.dout = heads(s.dattention),
+                                        .q = heads(a.q),
+                                        .k = heads(a.k),
+                                        .v = heads(a.v),
+                                        .out = heads(a.attention),
+                                        .lse = a.lse,
+                                        .pattern = &pattern,
+                                        .scale = AttentionScale(*graph.config),
+                                        .dq = heads(s.dq),
+                                        .dk = heads(s.dk),
+                                        .dv = heads(s.dv),
+                                        .product_dtype = graph.product_dtype}));
+  // Before the rotation is taken back: others rotated these keys alike.
+  if (graph.context != nullptr) {
+    SL_RETURN_IF_ERROR(ExchangeKeyGradients(
+        *graph.context, graph.backend, WithLead(s.dk, a.lead),
+        WithLead(s.dv, a.lead), s.received));
+  }
   for (const TensorView* rotated : {&s.dq, &s.dk}) {
     SL_RETURN_IF_KERNEL_ERROR(
         graph.backend->Rope({.x = SplitHeads(*rotated, head_dim),

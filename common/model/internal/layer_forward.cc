@@ -100,16 +100,21 @@ absl::Status LayerForward(const Graph& graph, const LayerWeights& w,
                           const LoraScratch& lora, const LayerActivations& a,
                           const TensorView& out) {
   SL_RETURN_IF_ERROR(ForwardQkv(graph, w, x, positions, lora, a));
+  const TensorView k = WithLead(a.k, a.lead);
+  const TensorView v = WithLead(a.v, a.lead);
+  if (graph.context != nullptr) {
+    SL_RETURN_IF_ERROR(ExchangeKeys(*graph.context, k, v));
+  }
   const int64_t head_dim = graph.config->head_dim;
-  SL_RETURN_IF_KERNEL_ERROR(
-      graph.backend->AttentionForward({.q = SplitHeads(a.q, head_dim),
-                                       .k = SplitHeads(a.k, head_dim),
-                                       .v = SplitHeads(a.v, head_dim),
-                                       .pattern = &pattern,
-                                       .scale = AttentionScale(*graph.config),
-                                       .out = SplitHeads(a.attention, head_dim),
-                                       .lse = a.lse,
-                                       .product_dtype = graph.product_dtype}));
+  SL_RETURN_IF_KERNEL_ERROR(graph.backend->AttentionForward(
+      {.q = SplitHeads(WithLead(a.q, a.lead), head_dim),
+       .k = SplitHeads(k, head_dim),
+       .v = SplitHeads(v, head_dim),
+       .pattern = &pattern,
+       .scale = AttentionScale(*graph.config),
+       .out = SplitHeads(WithLead(a.attention, a.lead), head_dim),
+       .lse = a.lse,
+       .product_dtype = graph.product_dtype}));
   return ForwardMlp(graph, w, x, lora, a, out);
 }
 

@@ -39,10 +39,11 @@ class LayerPatterns {
 
 }  // namespace
 
-int64_t PassBytes(const LlamaConfig& config, PassKind kind, int64_t tokens,
-                  int64_t max_lora_rank, const KeptInputs& kept) {
+int64_t PassBytes(const LlamaConfig& config, PassKind kind,
+                  const PassRows& rows, int64_t max_lora_rank,
+                  const KeptInputs& kept) {
   Arena measuring;
-  PassActivations::Take(config, kind, kept, tokens, max_lora_rank, &measuring);
+  PassActivations::Take(config, kind, kept, rows, max_lora_rank, &measuring);
   return measuring.used_bytes();
 }
 
@@ -50,11 +51,12 @@ absl::StatusOr<PassActivations> PreparePass(const Graph& graph, PassKind kind,
                                             const HostBatch& batch,
                                             int64_t max_lora_rank, Arena* arena,
                                             const KeptInputs& kept) {
+  const PassRows rows{batch.tokens(), batch.lead_rows, batch.lent_rows};
   SL_RETURN_IF_ERROR(arena->Reserve(
       graph.backend,
-      PassBytes(*graph.config, kind, batch.tokens(), max_lora_rank, kept)));
-  PassActivations a = PassActivations::Take(
-      *graph.config, kind, kept, batch.tokens(), max_lora_rank, arena);
+      PassBytes(*graph.config, kind, rows, max_lora_rank, kept)));
+  PassActivations a = PassActivations::Take(*graph.config, kind, kept, rows,
+                                            max_lora_rank, arena);
   SL_RETURN_IF_ERROR(Upload(graph.backend, batch.ids, a.ids));
   SL_RETURN_IF_ERROR(Upload(graph.backend, batch.positions, a.positions));
   SL_RETURN_IF_ERROR(Upload(graph.backend, batch.labels, a.labels));

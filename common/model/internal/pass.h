@@ -22,8 +22,9 @@ absl::StatusOr<PassActivations> PreparePass(const Graph& graph, PassKind kind,
                                             int64_t max_lora_rank, Arena* arena,
                                             const KeptInputs& kept = {});
 // Bytes PreparePass will ask of its arena.
-int64_t PassBytes(const LlamaConfig& config, PassKind kind, int64_t tokens,
-                  int64_t max_lora_rank, const KeptInputs& kept);
+int64_t PassBytes(const LlamaConfig& config, PassKind kind,
+                  const PassRows& rows, int64_t max_lora_rank,
+                  const KeptInputs& kept);
 
 // Embedding and all layers. kCancelled when `cancellation` (may be null) is
 // set; polled before every layer.

@@ -17,6 +17,9 @@ namespace sinklora {
 absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
     kernels::Backend* backend, const ModelFiles& base,
     const TrainingOptions& options) {
+  if (options.context_parallel > 1) {
+    return internal::ContextDoesNotFit(options, 1);
+  }
   return internal::TrainingRunImpl::Create(backend, base, options);
 }
 
@@ -116,13 +119,29 @@ void TrainingRunImpl::Bind() {
 }
 
 absl::StatusOr<double> TrainingRunImpl::MicroStep(
-    HostBatch batch, float loss_scale, const Cancellation* cancellation) {
-  const PassKind kind =
-      options_.keep_activations ? PassKind::kKeep : PassKind::kRecompute;
+    HostBatch batch, const ContextPlace& place, float loss_scale,
+    const Cancellation* cancellation) {
   SL_ASSIGN_OR_RETURN(
       const auto rope,
       rope_.ForDocuments(batch.document_tokens(), &batch.positions));
-  const Graph graph{backend_, &config_, rope.get(), options_.matrix_dtype};
+  Graph graph{backend_, &config_, rope.get(), options_.matrix_dtype};
+  if (place.size == 1) {
+    return RunPasses(graph, batch, loss_scale, cancellation);
+  }
+  const std::vector<ContextShard> shards =
+      CutBatch(batch.pattern, batch.tokens(), place.size);
+  const ContextShard& shard = shards[place.place];
+  if (shard.tokens() == 0) return 0.0;
+  const ContextLink link{place.collective, &shard, place.first};
+  graph.context = &link;
+  return RunPasses(graph, TakeShard(batch, shard), loss_scale, cancellation);
+}
+
+absl::StatusOr<double> TrainingRunImpl::RunPasses(
+    const Graph& graph, const HostBatch& batch, float loss_scale,
+    const Cancellation* cancellation) {
+  const PassKind kind =
+      options_.keep_activations ? PassKind::kKeep : PassKind::kRecompute;
   SL_ASSIGN_OR_RETURN(const PassActivations a,
                       PreparePass(graph, kind, batch, weights_.max_lora_rank,
                                   &arena_, KeptInputsOf(options_)));
@@ -151,7 +170,8 @@ absl::Status TrainingRunImpl::CheckStep(
 
 absl::StatusOr<double> TrainingRunImpl::AccumulateGradients(
     std::span<const TrainingExample> examples, Share share,
-    const Cancellation* cancellation, const std::atomic<bool>* stop) {
+    const ContextPlace& place, const Cancellation* cancellation,
+    const std::atomic<bool>* stop) {
   const auto micro = static_cast<size_t>(options_.micro_batch_examples);
   const double supervised = static_cast<double>(TotalSupervised(examples));
   SL_RETURN_IF_ERROR(trainables_.ZeroGradients());
@@ -170,7 +190,7 @@ absl::StatusOr<double> TrainingRunImpl::AccumulateGradients(
                                  options_.attention, config_.num_heads);
     SL_ASSIGN_OR_RETURN(
         const double nll,
-        MicroStep(std::move(batch), static_cast<float>(1.0 / supervised),
+        MicroStep(std::move(batch), place, static_cast<float>(1.0 / supervised),
                   cancellation));
     nll_sum += nll;
   }
@@ -181,9 +201,9 @@ absl::StatusOr<double> TrainingRunImpl::ComputeGradients(
     std::span<const TrainingExample> examples,
     const Cancellation* cancellation) {
   SL_RETURN_IF_ERROR(CheckStep(examples));
-  SL_ASSIGN_OR_RETURN(
-      const double nll_sum,
-      AccumulateGradients(examples, Share(), cancellation, nullptr));
+  SL_ASSIGN_OR_RETURN(const double nll_sum,
+                      AccumulateGradients(examples, Share(), ContextPlace(),
+                                          cancellation, nullptr));
   return nll_sum / static_cast<double>(TotalSupervised(examples));
 }
 
@@ -217,9 +237,9 @@ absl::StatusOr<StepMetrics> TrainingRunImpl::Step(
     std::span<const TrainingExample> examples,
     const Cancellation* cancellation) {
   SL_RETURN_IF_ERROR(CheckStep(examples));
-  SL_ASSIGN_OR_RETURN(
-      const double nll_sum,
-      AccumulateGradients(examples, Share(), cancellation, nullptr));
+  SL_ASSIGN_OR_RETURN(const double nll_sum,
+                      AccumulateGradients(examples, Share(), ContextPlace(),
+                                          cancellation, nullptr));
   SL_ASSIGN_OR_RETURN(const double norm, GradientNorm());
   return ApplyGradients(examples, nll_sum, norm);
 }

@@ -30,6 +30,14 @@ struct Share {
   int size = 1;
 };
 
+// One of `size` ranks that every micro-step is cut over: those from `first` on.
+struct ContextPlace {
+  kernels::Collective* collective = nullptr;  // not needed for one
+  int first = 0;
+  int place = 0;
+  int size = 1;
+};
+
 class TrainingRunImpl : public TrainingRun {
  public:
   static absl::StatusOr<std::unique_ptr<TrainingRunImpl>> Create(
@@ -61,12 +69,14 @@ class TrainingRunImpl : public TrainingRun {
   absl::Status CheckStep(std::span<const TrainingExample> examples) const;
   absl::Status CheckValidation(std::span<const TrainingExample> examples) const;
   // Gradients <- those of the mean loss over all `examples`, as far as they
-  // come from this share. The share's sum of losses, in nats. `stop`, when
-  // given, cancels between micro-steps like `cancellation`. REQUIRES:
-  // CheckStep(examples).
+  // come from this share and, in it, from this place. The sum of the losses of
+  // these, in nats. `stop`, when given, cancels between micro-steps like
+  // `cancellation`. REQUIRES: CheckStep(examples); all places of a share call
+  // it.
   absl::StatusOr<double> AccumulateGradients(
       std::span<const TrainingExample> examples, Share share,
-      const Cancellation* cancellation, const std::atomic<bool>* stop);
+      const ContextPlace& place, const Cancellation* cancellation,
+      const std::atomic<bool>* stop);
   // kInternal, reason NON_FINITE_GRADIENT, unless it is finite.
   absl::StatusOr<double> GradientNorm();
   // The update, and what Step() returns. `nll_sum`: over all shares.
@@ -90,7 +100,12 @@ class TrainingRunImpl : public TrainingRun {
 
   absl::Status Load(const ModelFiles& base);
   void Bind();
-  absl::StatusOr<double> MicroStep(HostBatch batch, float loss_scale,
+  // 0 when the batch has no part for the place.
+  absl::StatusOr<double> MicroStep(HostBatch batch, const ContextPlace& place,
+                                   float loss_scale,
+                                   const Cancellation* cancellation);
+  absl::StatusOr<double> RunPasses(const Graph& graph, const HostBatch& batch,
+                                   float loss_scale,
                                    const Cancellation* cancellation);
   absl::Status WriteAdapter(const std::string& base_model_name,
                             const std::string& out_directory);

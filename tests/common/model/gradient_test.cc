@@ -6,13 +6,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <random>
 #include <set>
 #include <string>
 #include <tuple>
 
 #include "common/model/internal/training_run_impl.h"
-#include "tests/common/model/model_fixture.h"
+#include "tests/common/model/training_state.h"
 
 namespace sinklora {
 namespace {
@@ -52,18 +51,6 @@ const std::pair<const char*, PatternKind> kPatterns[] = {
 using Param =
     std::tuple<std::string, std::pair<const char*, PatternKind>, Mode>;
 class GradientTest : public ::testing::TestWithParam<Param> {};
-
-// B starts at 0, which would hide half of the gradients.
-void RandomizeLoraB(kernels::Backend* backend, const TrainingRunImpl& run) {
-  std::mt19937_64 bits(17);
-  std::normal_distribution<float> normal;
-  for (const Trainable& t : run.trainables().tensors()) {
-    if (!t.spec.name.ends_with(internal::kLoraBSuffix)) continue;
-    std::vector<float> values(static_cast<size_t>(t.spec.num_elements()));
-    for (float& x : values) x = 0.2f * normal(bits);
-    ASSERT_OK(internal::Upload(backend, values, t.master.view()));
-  }
-}
 
 // The run's own trainable values, put into the oracle.
 void CopyMasters(kernels::Backend* backend, const TrainingRunImpl& run,

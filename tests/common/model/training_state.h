@@ -5,6 +5,7 @@
 #define SINKLORA_TESTS_COMMON_MODEL_TRAINING_STATE_H_
 
 #include <map>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,19 @@ inline State Gradients(kernels::Backend* backend,
     out[t.spec.name] = Values(backend, t.grad);
   }
   return out;
+}
+
+// B starts at 0, which would hide half of the gradients.
+inline void RandomizeLoraB(kernels::Backend* backend,
+                           const internal::TrainingRunImpl& run) {
+  std::mt19937_64 bits(17);
+  std::normal_distribution<float> normal;
+  for (const internal::Trainable& t : run.trainables().tensors()) {
+    if (!t.spec.name.ends_with(internal::kLoraBSuffix)) continue;
+    std::vector<float> values(static_cast<size_t>(t.spec.num_elements()));
+    for (float& x : values) x = 0.2f * normal(bits);
+    ASSERT_OK(internal::Upload(backend, values, t.master.view()));
+  }
 }
 
 // The state after `steps` steps on the same examples, on a backend of its own.

@@ -83,7 +83,7 @@ const char* cudaGetErrorString(cudaError_t error);
 
 namespace sinklora::emulation {
 
-inline constexpr int kDevices = 3;
+inline constexpr int kDevices = 4;
 inline constexpr int kMultiprocessors = 4;
 inline constexpr size_t kDeviceBytes = size_t{4} << 30;
 
