@@ -52,6 +52,7 @@ struct SubmitFlags {
   std::optional<int64_t> validate_every_steps;
   std::optional<int64_t> validation_examples;
   bool keep_activations = false;
+  std::optional<int32_t> context_parallel;
   std::string compute_type;
   std::string resume_job;
   bool watch = false;
@@ -112,6 +113,7 @@ v1::TrainingSpec SpecOf(const SubmitFlags& flags) {
   spec.set_validate_every_steps(flags.validate_every_steps.value_or(0));
   spec.set_validation_examples(flags.validation_examples.value_or(0));
   spec.set_keep_activations(flags.keep_activations);
+  spec.set_context_parallel(flags.context_parallel.value_or(0));
   spec.set_compute_type(ValueOf(ComputeTypes(), flags.compute_type));
   spec.set_resume_job(flags.resume_job);
   return spec;
@@ -204,6 +206,9 @@ void AddRunFlags(CLI::App* command, SubmitFlags* flags) {
                       "Default 16");
   command->add_flag("--keep-activations", flags->keep_activations,
                     "Faster, more memory; default: recompute them");
+  command->add_option("--context-parallel", flags->context_parallel,
+                      "Devices of the worker that each micro-step is cut over; "
+                      "default 1");
   AddNamed(command, "--compute", &flags->compute_type, ComputeTypes(),
            "Default float32");
   command->add_option("--resume-job", flags->resume_job,

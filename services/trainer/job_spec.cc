@@ -22,6 +22,7 @@ using trainer::v1::OptimizerConfig;
 using trainer::v1::TrainingSpec;
 
 constexpr int64_t kMaxSteps = 10'000'000;
+constexpr int64_t kMaxContextParallel = 64;
 constexpr const char* kTargetModules[] = {"q_proj",   "k_proj",    "v_proj",
                                           "o_proj",   "gate_proj", "up_proj",
                                           "down_proj"};
@@ -220,6 +221,29 @@ absl::Status ResolveOptimizer(OptimizerConfig* o) {
                    o->clip_norm() >= 0 && o->clip_norm() <= 1e30, "[0, 1e30]");
 }
 
+// What the model library checks too, once the context is known.
+absl::Status ResolveContextParallel(TrainingSpec* spec) {
+  if (spec->context_parallel() == 0) spec->set_context_parallel(1);
+  SL_RETURN_IF_ERROR(CheckRange("context_parallel", spec->context_parallel(), 1,
+                                kMaxContextParallel));
+  if (spec->context_parallel() == 1) return absl::OkStatus();
+  const AttentionConfig& attention = spec->attention();
+  if (attention.pattern() == trainer::v1::ATTENTION_PATTERN_FULL) {
+    return RefuseWith("context_parallel",
+                      std::to_string(spec->context_parallel()),
+                      attention.pattern(), "a grouped pattern");
+  }
+  if (attention.group_case() != AttentionConfig::kGroupSizeTokens) {
+    return absl::OkStatus();
+  }
+  const int64_t half = attention.group_size_tokens() / 2;
+  if (attention.sink_tokens() <= half) return absl::OkStatus();
+  return Refuse("attention.sink_tokens", attention.sink_tokens(),
+                fmt::format("<= {}, half of group_size_tokens, with "
+                            "context_parallel {}",
+                            half, spec->context_parallel()));
+}
+
 absl::Status ResolveLoop(TrainingSpec* spec) {
   SL_RETURN_IF_ERROR(CheckRange("steps", spec->steps(), 1, kMaxSteps));
   if (spec->micro_batch_examples() == 0) spec->set_micro_batch_examples(1);
@@ -262,6 +286,7 @@ absl::StatusOr<TrainingSpec> ResolveOptions(const TrainingSpec& spec) {
   }
   SL_RETURN_IF_ERROR(ResolveOptimizer(resolved.mutable_optimizer()));
   SL_RETURN_IF_ERROR(ResolveLoop(&resolved));
+  SL_RETURN_IF_ERROR(ResolveContextParallel(&resolved));
   SL_RETURN_IF_ERROR(
       CheckEnum("compute_type", spec.compute_type(),
                 trainer::v1::ComputeType_IsValid(spec.compute_type())));
@@ -342,6 +367,8 @@ absl::Status CheckResume(const TrainingSpec& spec,
   before.set_validate_every_steps(spec.validate_every_steps());
   before.set_validation_examples(spec.validation_examples());
   before.set_resume_job(spec.resume_job());
+  // Of a job from before there was such a thing.
+  if (before.context_parallel() == 0) before.set_context_parallel(1);
   if (before.SerializeAsString() == spec.SerializeAsString()) {
     return absl::OkStatus();
   }

@@ -171,17 +171,28 @@ class Run {
     SL_ASSIGN_OR_RETURN(const auto files, ModelFiles::Open(base_dir_));
     SL_ASSIGN_OR_RETURN(const TrainingOptions training,
                         ToTrainingOptions(spec_));
-    const auto backends = BackendsFor(training);
+    SL_ASSIGN_OR_RETURN(const auto backends, BackendsFor(training));
     SL_ASSIGN_OR_RETURN(run_, TrainingRun::Create(backends, *files, training));
     return ReportPlan(files->config(), training, backends);
   }
 
   // A device without a micro-step would only wait.
-  std::span<kernels::Backend* const> BackendsFor(
+  absl::StatusOr<std::span<kernels::Backend* const>> BackendsFor(
       const TrainingOptions& training) const {
     const std::span<kernels::Backend* const> all = options_.backends;
-    const size_t used =
-        std::min(all.size(), static_cast<size_t>(training.accumulation_steps));
+    const auto context = static_cast<size_t>(training.context_parallel);
+    if (all.size() % context != 0) {
+      return MakeError(
+          absl::StatusCode::kFailedPrecondition,
+          fmt::format("spec.context_parallel is {}, must divide the number of "
+                      "devices of the worker, {}",
+                      context, all.size()),
+          {"DEVICES_DO_NOT_FIT",
+           {{"context_parallel", fmt::format("{}", context)},
+            {"devices", fmt::format("{}", all.size())}}});
+    }
+    const size_t used = std::min(
+        all.size(), context * static_cast<size_t>(training.accumulation_steps));
     if (used < all.size()) {
       LogWarning(
           "job {}: accumulation_steps is {}, so {} of {} devices stay idle",
@@ -202,6 +213,10 @@ class Run {
         TrainingPlan plan,
         PlanTraining(config, training, static_cast<int64_t>(longest)));
     plan.trainable_parameters = run_->trainable_parameters();
+    if (!validation_.empty()) {
+      plan.peak_bytes +=
+          std::max<int64_t>(0, plan.validation_bytes - plan.activation_bytes);
+    }
     std::vector<std::string> descriptions;
     for (const kernels::Backend* backend : backends) {
       descriptions.push_back(backend->description());

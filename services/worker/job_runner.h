@@ -27,7 +27,7 @@ struct JobRunnerOptions {
   Remote* remote = nullptr;
   ModelCache* models = nullptr;
   // >= 1. A job takes the first ones, at most as many as it has micro-steps in
-  // an optimizer step.
+  // an optimizer step, times its context_parallel.
   std::vector<kernels::Backend*> backends;
   WorkerMetrics* metrics = nullptr;
   Clock* clock = nullptr;

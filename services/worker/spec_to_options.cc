@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "common/base/status.h"
@@ -87,6 +88,8 @@ absl::StatusOr<TrainingOptions> ToTrainingOptions(
   options.accumulation_steps = spec.accumulation_steps();
   options.seed = spec.seed();
   options.keep_activations = spec.keep_activations();
+  // 0 in jobs from before there was such a thing.
+  options.context_parallel = std::max(1, spec.context_parallel());
   options.matrix_dtype =
       spec.compute_type() == trainer::v1::COMPUTE_TYPE_BFLOAT16
           ? kernels::DType::kBF16

@@ -45,6 +45,7 @@ trainer::v1::TrainingSpec ResolvedSpec() {
   spec.set_accumulation_steps(5);
   spec.set_seed(99);
   spec.set_keep_activations(true);
+  spec.set_context_parallel(6);
   spec.set_compute_type(trainer::v1::COMPUTE_TYPE_BFLOAT16);
   return spec;
 }
@@ -78,7 +79,15 @@ TEST(ToTrainingOptionsTest, CarriesEveryField) {
   EXPECT_EQ(options.accumulation_steps, 5);
   EXPECT_EQ(options.seed, 99u);
   EXPECT_TRUE(options.keep_activations);
+  EXPECT_EQ(options.context_parallel, 6);
   EXPECT_EQ(options.matrix_dtype, kernels::DType::kBF16);
+}
+
+TEST(ToTrainingOptionsTest, AJobWithoutContextParallelIsNotCut) {
+  auto spec = ResolvedSpec();
+  spec.clear_context_parallel();
+  ASSERT_OK_AND_ASSIGN(const auto options, ToTrainingOptions(spec));
+  EXPECT_EQ(options.context_parallel, 1);
 }
 
 TEST(ToTrainingOptionsTest, MapsEveryPattern) {
