@@ -63,9 +63,9 @@ int64_t LivePairs(const AttentionPattern& pattern, int64_t heads);
 //
 // `product_dtype` kBF16 allows matrix products of bf16 operands: queries
 // (scaled or not), keys, values, probabilities, dout and score gradients are
-// rounded to bf16, sums, softmax and lse stay f32. About twice as fast where the processor
-// has such a product (CPU: cpu_isa avx512_bf16 and better); elsewhere products
-// stay f32.
+// rounded to bf16, sums, softmax and lse stay f32. About twice as fast where
+// the processor has such a product (CPU: cpu_isa avx512_bf16 and better);
+// elsewhere products stay f32.
 struct AttentionForwardParams {
   ConstTensorView q;  // [tokens, heads, head_dim], after RoPE
   ConstTensorView k;  // [tokens, kv_heads, head_dim], after RoPE
