@@ -18,6 +18,14 @@ std::vector<std::string> PatternNames() {
           "sf_w6", "short_w64", "s2_sinks_w20", "full_w70", "sf"};
 }
 
+std::unique_ptr<Backend> OpenFor(const std::string& name) {
+  return Open(name == "reference" ? name : kTested);
+}
+
+DType ProductOf(const std::string& name) {
+  return name == "bf16" ? DType::kBF16 : DType::kF32;
+}
+
 NamedPattern MakePattern(const std::string& full_name, int64_t heads,
                          int64_t group_size,
                          const std::vector<int64_t>& lengths, int64_t gap) {

@@ -5,6 +5,7 @@
 #define SINKLORA_TESTS_KERNELS_ATTENTION_ATTENTION_FIXTURE_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,15 @@
 #include "tests/testing/tensor_near.h"
 
 namespace sinklora::kernels {
+
+// Normal inputs: |q . k| / sqrt(d) stays below this.
+inline constexpr double kLargestScore = 6.0;
+
+// What tests of every backend run on; "bf16" is the tested one with bf16
+// products.
+inline const std::string kBackends[] = {"reference", "tested", "bf16"};
+std::unique_ptr<Backend> OpenFor(const std::string& name);
+DType ProductOf(const std::string& name);
 
 struct NamedPattern {
   std::string name;
