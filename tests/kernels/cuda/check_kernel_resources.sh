@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# check_kernel_resources.sh OBJECT...: fails unless every .cu object was compiled for sm_80 and sm_90, and when a kernel
-# of attention spills registers or has a stack frame, which would be read from memory in its inner loop. Reads what
-# deploy/cmake/keep_ptxas_report.sh kept beside each object.
+# check_kernel_resources.sh OBJECT...: fails unless every .cu object with kernels was compiled for sm_80 and sm_90, and when
+# a kernel of attention spills registers or has a stack frame, which would be read from memory in its inner loop. Reads
+# what deploy/cmake/keep_ptxas_report.sh kept beside each object.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -15,6 +15,8 @@ for object in "$@"; do
     failed=1
     continue
   fi
+  # Host code that needs the types of kernels has none of its own.
+  grep -q "Compiling entry function" "$report" || continue
   for target in sm_80 sm_90; do
     if ! grep -q "for '$target'" "$report"; then
       echo "$(basename "$object") has no kernel for $target" >&2
