@@ -4,13 +4,18 @@
 #include <algorithm>
 
 namespace sinklora::kernels {
-
 namespace {
 
 // a - b * floor(a / b), of b > 0.
 int64_t FloorModulo(int64_t a, int64_t b) {
   const int64_t rest = a % b;
   return rest < 0 ? rest + b : rest;
+}
+
+// Sum of max(0, first - i) for i in [0, n).
+int64_t FallingSum(int64_t first, int64_t n) {
+  const int64_t terms = std::clamp<int64_t>(first, 0, n);
+  return terms * first - terms * (terms - 1) / 2;
 }
 
 }  // namespace
@@ -25,12 +30,6 @@ GroupRange GroupOf(const AttentionSegment& segment, bool shifted, int64_t p) {
 }
 
 namespace {
-
-// Sum of max(0, first - i) for i in [0, n).
-int64_t FallingSum(int64_t first, int64_t n) {
-  const int64_t terms = std::clamp<int64_t>(first, 0, n);
-  return terms * first - terms * (terms - 1) / 2;
-}
 
 // What the window takes from the pairs of a group's last `n` tokens, its
 // queries.

@@ -283,10 +283,7 @@ TEST_F(ContextParallelTest, AFailingRankLeavesAllAsTheyWere) {
   const std::string embedding(internal::kEmbeddingTensor);
   const auto set_47 = [&](std::span<const float> row) {
     for (int rank = 0; rank < 2; ++rank) {
-      const auto* found = run->run(rank).trainables().Find(embedding);
-      ASSERT_NE(found, nullptr);
-      ASSERT_OK(internal::Upload(backends_[rank], row,
-                                 found->master.view().Rows(47, 1)));
+      SetRow(backends_[rank], run->run(rank), embedding, 47, row);
     }
   };
   set_47(std::vector<float>(static_cast<size_t>(hidden), INFINITY));

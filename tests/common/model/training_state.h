@@ -6,6 +6,7 @@
 
 #include <map>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,17 @@ inline State Gradients(kernels::Backend* backend,
     out[t.spec.name] = Values(backend, t.grad);
   }
   return out;
+}
+
+// Replaces a row of a trainable matrix.
+inline void SetRow(kernels::Backend* backend,
+                   const internal::TrainingRunImpl& run,
+                   const std::string& name, int64_t row,
+                   std::span<const float> values) {
+  const internal::Trainable* found = run.trainables().Find(name);
+  ASSERT_NE(found, nullptr);
+  ASSERT_OK(
+      internal::Upload(backend, values, found->master.view().Rows(row, 1)));
 }
 
 // B starts at 0, which would hide half of the gradients.
