@@ -275,14 +275,20 @@ void Backward::ComputeDelta() {
                  });
 }
 
+// What is added to, or belongs to no segment.
 void Backward::Clear() {
+  ZeroOutside(*p_.pattern, p_.dq);
+  if (panels_.in_tiles()) {
+    ZeroOutside(*p_.pattern, p_.dk);
+    ZeroOutside(*p_.pattern, p_.dv);
+    return;
+  }
   ParallelBlocks(context_.pool, p_.k.shape[0],
                  RowsPerTask(p_.k.shape[1] * p_.k.shape[2]),
                  [&](int64_t begin, int64_t end, int) {
                    ZeroTokens(p_.dk, begin, end);
                    ZeroTokens(p_.dv, begin, end);
                  });
-  ZeroOutside(*p_.pattern, p_.dq);
 }
 
 std::vector<Backward::Sweep> Backward::Sweeps(int64_t first_head,

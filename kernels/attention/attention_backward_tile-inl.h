@@ -312,6 +312,8 @@ HWY_INLINE void LoadPairs(const BackwardJob& job, int64_t token, int64_t rows,
   const int64_t pair_dim = job.panels.pair_dim();
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t at = r * (pair_dim / 2);
+    AskForRowAhead(At(p.q, token + r, head), p.q.stride[0], head_dim);
+    AskForRowAhead(At(p.dout, token + r, head), p.dout.stride[0], head_dim);
     LoadScoreRow(At(p.q, token + r, head), p.scale, head_dim, pair_dim,
                  pairs.queries + at);
     LoadScoreRow(At(p.dout, token + r, head), 1.0f, head_dim, pair_dim,

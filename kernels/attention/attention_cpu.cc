@@ -149,6 +149,7 @@ void LoadQueries(const AttentionForwardParams& p, int64_t token, int64_t rows,
   if (panels.pairs()) {
     const int64_t pair_dim = panels.pair_dim();
     for (int64_t r = 0; r < rows; ++r) {
+      AskForRowAhead(At(p.q, token + r, head), p.q.stride[0], head_dim);
       LoadScoreRow(At(p.q, token + r, head), p.scale, head_dim, pair_dim,
                    b.queries2 + r * (pair_dim / 2));
       b.rows2[r] = PairSoftmax();

@@ -51,6 +51,7 @@ void PackTransposedPairs(const float* rows, int64_t row_stride, int64_t keys,
   alignas(64) Bf16Pair line[kTile * kMaxHeadDim / 2];
   const int64_t pairs = head_dim / 2;
   for (int64_t j = 0; j < keys; ++j) {
+    AskForRowAhead(rows + j * row_stride, row_stride, head_dim);
     ToBf16Row(rows + j * row_stride, 1.0f,
               reinterpret_cast<bf16_t*>(line + j * pairs), head_dim);
   }
@@ -71,6 +72,8 @@ void PackRowPairs(const float* rows, int64_t row_stride, int64_t keys,
   auto* pairs = reinterpret_cast<Bf16Pair*>(panel);
   for (int64_t j = 0; j < kTile; j += 2, pairs += pair_dim) {
     const float* row = rows + j * row_stride;
+    AskForRowAhead(row, row_stride, head_dim);
+    AskForRowAhead(row + row_stride, row_stride, head_dim);
     ToBf16Pairs(j < keys ? row : nullptr,
                 j + 1 < keys ? row + row_stride : nullptr, 1.0f, pairs,
                 head_dim);

@@ -285,7 +285,8 @@ struct PairProducts {
   bool in_tiles;
 
   Cut cut() const {
-    return in_tiles ? Cut{kTileRows, kTileElements} : Cut{kBlockRows, 2};
+    // Products in tiles take two tiles of rows at a time.
+    return in_tiles ? Cut{2 * kTileRows, kTileElements} : Cut{kBlockRows, 2};
   }
   void Gemm(const Bf16GemmTile& tile, int64_t begin, int64_t end, int64_t rows,
             int64_t cols) const {

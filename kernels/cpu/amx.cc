@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 
 namespace sinklora::kernels::cpu {
 namespace {
@@ -29,16 +30,27 @@ struct alignas(64) TileConfig {
   uint16_t row_bytes[16] = {};
   uint8_t rows[16] = {};
 
-  TileConfig() {
-    std::fill_n(row_bytes, 8, static_cast<uint16_t>(kTileRowBytes));
+  explicit TileConfig(int64_t columns = kTileColumns) {
+    std::fill_n(row_bytes, 8, static_cast<uint16_t>(columns * 4));
+    std::fill_n(row_bytes + 4, 2, static_cast<uint16_t>(kTileRowBytes));
     std::fill_n(rows, 8, static_cast<uint8_t>(kTileRows));
   }
 };
 
+// By columns - 1. In memory, as GCC 12 does not know what is read of it.
+using TileConfigs = std::array<TileConfig, kTileColumns>;
+const TileConfigs& Configs() {
+  static const TileConfigs configs = [] {
+    TileConfigs all;
+    for (int64_t i = 0; i < kTileColumns; ++i) all[i] = TileConfig(i + 1);
+    return all;
+  }();
+  return configs;
+}
+
 // GCC 12 does not take a target for constructors and destructors.
-SINKLORA_AMX_TARGET void Configure() {
-  static const TileConfig config;
-  _tile_loadconfig(&config);
+SINKLORA_AMX_TARGET void Configure(int64_t columns) {
+  _tile_loadconfig(&Configs()[columns - 1]);
 }
 SINKLORA_AMX_TARGET void Release() { _tile_release(); }
 
@@ -51,7 +63,7 @@ bool AmxUsable() {
   return usable;
 }
 
-TileScope::TileScope() { Configure(); }
+TileScope::TileScope(int64_t columns) { Configure(columns); }
 TileScope::~TileScope() { Release(); }
 
 }  // namespace sinklora::kernels::cpu

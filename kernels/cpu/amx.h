@@ -38,11 +38,14 @@ inline constexpr int64_t kTileBytes = kTileRows * kTileRowBytes;
 // them, which is asked for at the first call. Thread-safe.
 bool AmxUsable();
 
-// While it lives, all tiles of this thread are 16 rows of 64 bytes; what they
-// hold is undefined. Not nested. REQUIRES: AmxUsable().
+// While it lives, this thread has tiles of 16 rows; what they hold is
+// undefined. Tiles 4 and 5, left operands, have rows of 64 bytes. The others,
+// right operands and results, have `columns` words a row, of which a product of
+// a few columns need not load more. Not nested. REQUIRES: AmxUsable(), columns
+// in [1, 16].
 class TileScope {
  public:
-  TileScope();
+  explicit TileScope(int64_t columns = kTileColumns);
   ~TileScope();
   TileScope(const TileScope&) = delete;
   TileScope& operator=(const TileScope&) = delete;

@@ -24,6 +24,8 @@ constexpr int64_t kMaxPackedColumns = 512;
 constexpr int64_t kPackedRowBytes = int64_t{4} << 20;
 // Tiles along k of which R's 32 rows stay in the first cache.
 constexpr int64_t kDepth = 8;
+// How far ahead of a product of few rows memory is asked.
+constexpr int64_t kLinesAhead = 6;
 
 int64_t Rounded(int64_t n, int64_t step) {
   return (n + step - 1) / step * step;
@@ -387,19 +389,30 @@ void Product::RunTiled(Scratch& scratch) {
   }
 }
 
-// Two tiles of R's rows as they lie with one of C, over whole tiles along k.
+// C of few columns: of each tile 16 rows of so many words.
+struct NarrowColumns {
+  const char* first;
+  int64_t row_bytes;
+
+  SINKLORA_AMX_TARGET void Load(int64_t tile) const {
+    _tile_loadd(6, first + tile * kTileRows * row_bytes, row_bytes);
+  }
+};
+
+// Two tiles of R's rows as they lie with C, over whole tiles along k. Each row
+// is asked for some lines ahead, or past its end the row of the 32 that follow.
 SINKLORA_AMX_TARGET void MultiplyInPlace(const bf16_t* r, int64_t k,
-                                         const bf16_t* next, const char* c,
+                                         const NarrowColumns& c,
                                          int64_t steps) {
   const int64_t stride = k * static_cast<int64_t>(sizeof(bf16_t));
   for (int64_t s = 0; s < steps; ++s) {
-    // The next 32 rows meanwhile come from memory in the order of addresses,
-    // which is how it is fastest.
+    const int64_t at = (s + kLinesAhead) * kTileElements;
+    const bf16_t* ahead = r + at + (at < k ? 0 : (kBlock - 1) * k);
 #pragma GCC unroll 32
-    for (int i = 0; i < 32; ++i) {
-      _mm_prefetch(next + (s * 32 + i) * kTileElements, _MM_HINT_T1);
+    for (int i = 0; i < kBlock; ++i) {
+      _mm_prefetch(ahead + i * k, _MM_HINT_T0);
     }
-    _tile_loadd(6, c + s * kTileBytes, kTileRowBytes);
+    c.Load(s);
     _tile_loadd(4, r + s * kTileElements, stride);
     _tile_dpbf16ps(0, 4, 6);
     _tile_loadd(5, r + kTileRows * k + s * kTileElements, stride);
@@ -407,30 +420,41 @@ SINKLORA_AMX_TARGET void MultiplyInPlace(const bf16_t* r, int64_t k,
   }
 }
 
+// The same with R's rows packed, two lines of tiles.
+SINKLORA_AMX_TARGET void MultiplyPacked(const char* r, const NarrowColumns& c,
+                                        int64_t steps) {
+  for (int64_t s = 0; s < steps; ++s) {
+    c.Load(s);
+    _tile_loadd(4, r + s * kTileBytes, kTileRowBytes);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_loadd(5, r + (steps + s) * kTileBytes, kTileRowBytes);
+    _tile_dpbf16ps(1, 5, 6);
+  }
+}
+
 SINKLORA_AMX_TARGET void Product::RunFewRows(Scratch& scratch) {
   const int64_t line = tiles_ * kTileBytes;
-  char* packed_c = static_cast<char*>(scratch.ReserveBytes(3 * line));
-  char* packed_r = packed_c + line;
-  PackC(0, kTileColumns, packed_c);
+  char* packed_r = static_cast<char*>(scratch.ReserveBytes(3 * line));
+  char* packed_c = packed_r + 2 * line;
+  auto* words = reinterpret_cast<uint32_t*>(packed_c);
+  if (a_is_f32()) {
+    PackNarrowTileColumns(static_cast<const float*>(a_), columns_, s_.k, words);
+  } else {
+    PackNarrowTileColumns(static_cast<const bf16_t*>(a_), columns_, s_.k,
+                          words);
+  }
+  const NarrowColumns c{packed_c, columns_ * 4};
   const bool whole = s_.k % kTileElements == 0;
-  alignas(64) float sums[2][256];
+  alignas(64) float sums[2][256] = {};  // columns beyond are not written
   for (int64_t row = 0; row < rows_; row += kBlock) {
     _tile_zero(0);
     _tile_zero(1);
     if (whole && row + kBlock <= rows_) {
-      const bf16_t* r = b_ + row * s_.k;
-      const bool last = row + 2 * kBlock > rows_;
-      MultiplyInPlace(r, s_.k, last ? r : r + kBlock * s_.k, packed_c, tiles_);
+      MultiplyInPlace(b_ + row * s_.k, s_.k, c, tiles_);
     } else {
       PackTileRows(b_, rows_, s_.k, row, packed_r);
       PackTileRows(b_, rows_, s_.k, row + kTileRows, packed_r + line);
-      for (int64_t t = 0; t < tiles_; ++t) {
-        _tile_loadd(6, packed_c + t * kTileBytes, kTileRowBytes);
-        _tile_loadd(4, packed_r + t * kTileBytes, kTileRowBytes);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(5, packed_r + line + t * kTileBytes, kTileRowBytes);
-        _tile_dpbf16ps(1, 5, 6);
-      }
+      MultiplyPacked(packed_r, c, tiles_);
     }
     _tile_stored(0, sums[0], kTileRowBytes);
     _tile_stored(1, sums[1], kTileRowBytes);
@@ -460,8 +484,8 @@ void AmxPackB(const GemmShape& shape, const bf16_t* b, int64_t column,
 
 void AmxGemm(const GemmShape& shape, const void* a, const void* b, void* out,
              Scratch& scratch) {
-  const TileScope tiles;
   Product product(shape, a, b, out);
+  const TileScope tiles(product.few_rows() ? shape.m : kTileColumns);
   if (product.few_rows()) {
     product.RunFewRows(scratch);
   } else if (shape.b_in_tiles) {

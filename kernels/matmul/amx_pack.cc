@@ -74,6 +74,22 @@ SINKLORA_AMX_TARGET void PackTransposedOf(const T* x, int64_t columns,
   }
 }
 
+template <typename T>
+SINKLORA_AMX_TARGET void PackNarrowOf(const T* x, int64_t columns, int64_t k,
+                                      uint32_t* words) {
+  const __m512i lane =
+      _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i at =
+      _mm512_mullo_epi32(lane, _mm512_set1_epi32(static_cast<int>(columns)));
+  for (int64_t e = 0; e < k; e += kTileElements) {
+    uint32_t* to = words + e / 2 * columns;
+    const __mmask32 mask = ElementsLeft(k - e);
+    for (int64_t i = 0; i < columns; ++i) {
+      _mm512_i32scatter_epi32(to + i, at, LoadElements(mask, x + i * k + e), 4);
+    }
+  }
+}
+
 }  // namespace
 
 void PackTileRows(const bf16_t* x, int64_t rows, int64_t k, int64_t row,
@@ -111,6 +127,16 @@ void PackTransposedTileColumns(const bf16_t* x, int64_t columns, int64_t k,
 void PackTransposedTileColumns(const float* x, int64_t columns, int64_t k,
                                int64_t column, char* tiles) {
   PackTransposedOf(x, columns, k, column, tiles);
+}
+
+void PackNarrowTileColumns(const bf16_t* x, int64_t columns, int64_t k,
+                           uint32_t* words) {
+  PackNarrowOf(x, columns, k, words);
+}
+
+void PackNarrowTileColumns(const float* x, int64_t columns, int64_t k,
+                           uint32_t* words) {
+  PackNarrowOf(x, columns, k, words);
 }
 
 }  // namespace sinklora::kernels::cpu

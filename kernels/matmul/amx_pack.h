@@ -37,6 +37,13 @@ void PackTransposedTileColumns(const bf16_t* x, int64_t columns, int64_t k,
 void PackTransposedTileColumns(const float* x, int64_t columns, int64_t k,
                                int64_t column, char* tiles);
 
+// The whole transpose of x [columns][k], columns <= 16, for tiles of so many
+// words a row: words[pair][columns].
+void PackNarrowTileColumns(const bf16_t* x, int64_t columns, int64_t k,
+                           uint32_t* words);
+void PackNarrowTileColumns(const float* x, int64_t columns, int64_t k,
+                           uint32_t* words);
+
 }  // namespace sinklora::kernels::cpu
 
 #endif  // SINKLORA_KERNELS_MATMUL_AMX_PACK_H_

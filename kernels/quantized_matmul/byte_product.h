@@ -40,8 +40,11 @@ struct ByteBlock {
 void PackByteRow(const float* a, int64_t k, QuantizedFormat format,
                  ByteBlock* out);
 
-// out[:, rows of b in panels [begin, end)]; `a` has the packed rows of p.a, one
-// after the other.
+// Panels that MultiplyBytes reads at the same time, which is faster.
+inline constexpr int64_t kBytePanels = 2;
+
+// out[:, rows of b in panels [begin, end)], best a multiple of kBytePanels of
+// them; `a` has the packed rows of p.a, one after the other.
 void MultiplyBytes(const QuantizedMatMulParams& p, const ByteBlock* a,
                    int64_t begin, int64_t end);
 

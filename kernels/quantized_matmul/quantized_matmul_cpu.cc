@@ -200,7 +200,8 @@ void MultiplyF32(const QuantizedMatMulParams& p, CpuContext& context) {
 #if HWY_ARCH_X86
   if (ActiveCpuIsa() >= CpuIsa::kAvx512Bf16) {
     const ByteBlock* a = PackByteRows(p, context);
-    ParallelBlocks(context.pool, panels, step,
+    const int64_t together = (step + kBytePanels - 1) / kBytePanels;
+    ParallelBlocks(context.pool, panels, together * kBytePanels,
                    [&](int64_t begin, int64_t end, int) {
                      MultiplyBytes(p, a, begin, end);
                    });
