@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "kernels/cpu/amx.h"
+#include "kernels/matmul/amx_narrow.h"
 #include "kernels/matmul/amx_pack.h"
 
 namespace sinklora::kernels::cpu {
@@ -24,8 +25,6 @@ constexpr int64_t kMaxPackedColumns = 512;
 constexpr int64_t kPackedRowBytes = int64_t{4} << 20;
 // Tiles along k of which R's 32 rows stay in the first cache.
 constexpr int64_t kDepth = 8;
-// How far ahead of a product of few rows memory is asked.
-constexpr int64_t kLinesAhead = 6;
 
 int64_t Rounded(int64_t n, int64_t step) {
   return (n + step - 1) / step * step;
@@ -171,16 +170,17 @@ class Product {
 };
 
 void Product::PackC(int64_t column, int64_t columns, char* tiles) const {
-  for (int64_t i = 0; i < columns;
-       i += kTileColumns, tiles += tiles_ * kTileBytes) {
+  const int64_t step = swapped_ ? kTileColumns : kBlock;
+  for (int64_t i = 0; i < columns; i += step) {
+    char* to = tiles + i / kTileColumns * tiles_ * kTileBytes;
     if (!swapped_) {
-      PackTileColumns(b_, columns_, s_.k, column + i, tiles);
+      PackTwoTileColumns(b_, columns_, s_.k, column + i, to);
     } else if (a_is_f32()) {
       PackTransposedTileColumns(static_cast<const float*>(a_), columns_, s_.k,
-                                column + i, tiles);
+                                column + i, to);
     } else {
       PackTransposedTileColumns(static_cast<const bf16_t*>(a_), columns_, s_.k,
-                                column + i, tiles);
+                                column + i, to);
     }
   }
 }
@@ -389,72 +389,28 @@ void Product::RunTiled(Scratch& scratch) {
   }
 }
 
-// C of few columns: of each tile 16 rows of so many words.
-struct NarrowColumns {
-  const char* first;
-  int64_t row_bytes;
-
-  SINKLORA_AMX_TARGET void Load(int64_t tile) const {
-    _tile_loadd(6, first + tile * kTileRows * row_bytes, row_bytes);
-  }
-};
-
-// Two tiles of R's rows as they lie with C, over whole tiles along k. Each row
-// is asked for some lines ahead, or past its end the row of the 32 that follow.
-SINKLORA_AMX_TARGET void MultiplyInPlace(const bf16_t* r, int64_t k,
-                                         const NarrowColumns& c,
-                                         int64_t steps) {
-  const int64_t stride = k * static_cast<int64_t>(sizeof(bf16_t));
-  for (int64_t s = 0; s < steps; ++s) {
-    const int64_t at = (s + kLinesAhead) * kTileElements;
-    const bf16_t* ahead = r + at + (at < k ? 0 : (kBlock - 1) * k);
-#pragma GCC unroll 32
-    for (int i = 0; i < kBlock; ++i) {
-      _mm_prefetch(ahead + i * k, _MM_HINT_T0);
-    }
-    c.Load(s);
-    _tile_loadd(4, r + s * kTileElements, stride);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(5, r + kTileRows * k + s * kTileElements, stride);
-    _tile_dpbf16ps(1, 5, 6);
-  }
-}
-
-// The same with R's rows packed, two lines of tiles.
-SINKLORA_AMX_TARGET void MultiplyPacked(const char* r, const NarrowColumns& c,
-                                        int64_t steps) {
-  for (int64_t s = 0; s < steps; ++s) {
-    c.Load(s);
-    _tile_loadd(4, r + s * kTileBytes, kTileRowBytes);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(5, r + (steps + s) * kTileBytes, kTileRowBytes);
-    _tile_dpbf16ps(1, 5, 6);
-  }
-}
-
 SINKLORA_AMX_TARGET void Product::RunFewRows(Scratch& scratch) {
   const int64_t line = tiles_ * kTileBytes;
   char* packed_r = static_cast<char*>(scratch.ReserveBytes(3 * line));
-  char* packed_c = packed_r + 2 * line;
-  auto* words = reinterpret_cast<uint32_t*>(packed_c);
+  auto* words = reinterpret_cast<uint32_t*>(packed_r + 2 * line);
   if (a_is_f32()) {
     PackNarrowTileColumns(static_cast<const float*>(a_), columns_, s_.k, words);
   } else {
     PackNarrowTileColumns(static_cast<const bf16_t*>(a_), columns_, s_.k,
                           words);
   }
-  const NarrowColumns c{packed_c, columns_ * 4};
+  const NarrowColumns c{words, columns_};
   const bool whole = s_.k % kTileElements == 0;
   alignas(64) float sums[2][256] = {};  // columns beyond are not written
   for (int64_t row = 0; row < rows_; row += kBlock) {
     _tile_zero(0);
     _tile_zero(1);
     if (whole && row + kBlock <= rows_) {
-      MultiplyInPlace(b_ + row * s_.k, s_.k, c, tiles_);
+      AddNarrowInPlace(b_ + row * s_.k, s_.k, c);
     } else {
       PackTileRows(b_, rows_, s_.k, row, packed_r);
       PackTileRows(b_, rows_, s_.k, row + kTileRows, packed_r + line);
-      MultiplyPacked(packed_r, c, tiles_);
+      AddNarrowPacked(packed_r, tiles_, c);
     }
     _tile_stored(0, sums[0], kTileRowBytes);
     _tile_stored(1, sums[1], kTileRowBytes);
@@ -472,12 +428,13 @@ int64_t AmxTilesBytes(int64_t n, int64_t k) {
 void AmxPackB(const GemmShape& shape, const bf16_t* b, int64_t column,
               int64_t columns, void* tiles) {
   const int64_t line = TilesOf(shape.k) * kTileBytes;
-  for (int64_t c = column; c < column + columns; c += kTileColumns) {
+  const int64_t step = shape.transpose_b ? kTileColumns : kBlock;
+  for (int64_t c = column; c < column + columns; c += step) {
     char* to = static_cast<char*>(tiles) + c / kTileColumns * line;
     if (shape.transpose_b) {
       PackTransposedTileColumns(b, shape.n, shape.k, c, to);
     } else {
-      PackTileColumns(b, shape.n, shape.k, c, to);
+      PackTwoTileColumns(b, shape.n, shape.k, c, to);
     }
   }
 }

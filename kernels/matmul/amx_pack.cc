@@ -9,11 +9,6 @@ namespace {
 
 constexpr int64_t kLanes = 16;
 
-__mmask16 LanesLeft(int64_t n) {
-  return static_cast<__mmask16>(
-      n >= kLanes ? 0xffffu : (1u << std::max<int64_t>(n, 0)) - 1u);
-}
-
 // Halves of words that exist: bf16 elements [0, n) of 32.
 __mmask32 ElementsLeft(int64_t n) {
   return n >= kTileElements
@@ -102,20 +97,33 @@ void PackTileRows(const float* x, int64_t rows, int64_t k, int64_t row,
   PackTileRowsOf(x, rows, k, row, tiles);
 }
 
-SINKLORA_AMX_TARGET void PackTileColumns(const bf16_t* x, int64_t columns,
-                                         int64_t k, int64_t column,
-                                         char* tiles) {
-  const __mmask16 mask = LanesLeft(columns - column);
-  const auto row = [&](int64_t e) SINKLORA_AMX_TARGET {
-    return e < k ? _mm512_cvtepu16_epi32(
-                       _mm256_maskz_loadu_epi16(mask, x + e * columns + column))
-                 : _mm512_setzero_si512();
-  };
+SINKLORA_AMX_TARGET void PackTwoTileColumns(const bf16_t* x, int64_t columns,
+                                            int64_t k, int64_t column,
+                                            char* tiles) {
+  // Rows are far apart: of each comes a line, asked for so many rows ahead.
+  constexpr int64_t kRowsAhead = 24;
+  // Elements of the first 16 columns of two rows in turn; the others are 16 on.
+  alignas(64) static constexpr uint16_t kInTurn[32] = {
+      0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+      8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+  const __m512i first = _mm512_load_si512(kInTurn);
+  const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(kLanes));
+  const __mmask32 mask = ElementsLeft(columns - column);
+  const bf16_t* from = x + column;
+  char* tiles2 = tiles + TilesOf(k) * kTileBytes;
   const int64_t padded = TilesOf(k) * kTileElements;
-  for (int64_t e = 0; e < padded; e += 2, tiles += kTileRowBytes) {
-    const __m512i pairs =
-        _mm512_or_si512(row(e), _mm512_slli_epi32(row(e + 1), 16));
-    _mm512_store_si512(tiles, pairs);
+  for (int64_t e = 0; e < padded; e += 2) {
+    const bf16_t* row = from + e * columns;
+    _mm_prefetch(row + kRowsAhead * columns, _MM_HINT_T0);
+    _mm_prefetch(row + (kRowsAhead + 1) * columns, _MM_HINT_T0);
+    const __m512i even =
+        _mm512_maskz_loadu_epi16(e < k ? mask : 0, e < k ? row : from);
+    const __m512i odd = _mm512_maskz_loadu_epi16(
+        e + 1 < k ? mask : 0, e + 1 < k ? row + columns : from);
+    const int64_t at = e / 2 * kTileRowBytes;
+    _mm512_store_si512(tiles + at, _mm512_permutex2var_epi16(even, first, odd));
+    _mm512_store_si512(tiles2 + at,
+                       _mm512_permutex2var_epi16(even, second, odd));
   }
 }
 

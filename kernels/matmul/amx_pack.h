@@ -27,9 +27,10 @@ void PackTileRows(const bf16_t* x, int64_t rows, int64_t k, int64_t row,
 void PackTileRows(const float* x, int64_t rows, int64_t k, int64_t row,
                   char* tiles);
 
-// Columns [column, column + 16) of x [k][columns], a right operand.
-void PackTileColumns(const bf16_t* x, int64_t columns, int64_t k,
-                     int64_t column, char* tiles);
+// Columns [column, column + 32) of x [k][columns], a right operand: two lines
+// of tiles, one after the other.
+void PackTwoTileColumns(const bf16_t* x, int64_t columns, int64_t k,
+                        int64_t column, char* tiles);
 
 // Columns [column, column + 16) of the transpose of x [columns][k].
 void PackTransposedTileColumns(const bf16_t* x, int64_t columns, int64_t k,

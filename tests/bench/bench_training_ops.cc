@@ -87,9 +87,17 @@ PreparedOp RmsNormBackward(Backend* b, bool with_weight) {
                    });
 }
 
+// True rotations, call after call: others would soon leave denormals.
 PreparedOp Rope(Backend* b) {
-  Tensors x = Many(b, Shape{kTokens, kDim / kHeadDim, kHeadDim},
-                   Shape{kTokens, kHeadDim / 2}, Shape{kTokens, kHeadDim / 2});
+  const Shape angles = {kTokens, kHeadDim / 2};
+  const auto angle = [](int64_t i) {
+    return static_cast<float>(i % 6283) / 1e3f;
+  };
+  Tensors x = Many(b, Shape{kTokens, kDim / kHeadDim, kHeadDim});
+  x.push_back(
+      Tensor::Floats(b, angles, [&](int64_t i) { return std::cos(angle(i)); }));
+  x.push_back(
+      Tensor::Floats(b, angles, [&](int64_t i) { return std::sin(angle(i)); }));
   x.push_back(Tensor::Ints(b, {kTokens},
                            [](int64_t i) { return static_cast<int32_t>(i); }));
   const double rotated = x[0].bytes();

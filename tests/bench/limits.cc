@@ -100,8 +100,8 @@ using kernels::cpu::CpuIsa;
 
 constexpr int kFlopWindows = 6;
 constexpr int kBandwidthWindows = 5;
-constexpr int64_t kReadBytes = int64_t{256} << 20;
-constexpr int64_t kStreamBytes = int64_t{128} << 20;
+constexpr int64_t kReadBytes = int64_t{1} << 30;
+constexpr int64_t kStreamBytes = int64_t{256} << 20;
 constexpr int64_t kHugePage = int64_t{2} << 20;
 // Cut finer than one part a thread, as the kernels' work is.
 constexpr int64_t kParts = 64;

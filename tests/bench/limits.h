@@ -39,9 +39,9 @@ enum class Limit {
   kF32,     // fused multiply-adds on f32 vectors held in registers, FLOP/s
   kBf16,    // bf16 products in registers by the best instruction there is: of
             // AMX tiles, else dot products (AVX512-BF16), else kF32, FLOP/s
-  kRead,    // summing 256 MiB, far more than the caches, bytes/s
-  kUpdate,  // a = s * a over 256 MiB; the read and the write are counted
-  kStream,  // a = b + s * c over 3 x 128 MiB; the 3 are counted, bytes/s
+  kRead,    // summing 1 GiB, more than the caches, bytes/s
+  kUpdate,  // a = s * a over 1 GiB; the read and the write are counted
+  kStream,  // a = b + s * c over 3 x 256 MiB; the 3 are counted, bytes/s
 };
 std::string_view NameOf(Limit limit);
 

@@ -90,6 +90,14 @@ Tensor Tensor::Zeros(Backend* backend, DType dtype,
   return out;
 }
 
+Tensor Tensor::Floats(Backend* backend, std::initializer_list<int64_t> shape,
+                      const std::function<float(int64_t)>& value_of) {
+  Tensor out = Zeros(backend, DType::kF32, shape);
+  const int64_t n = out.view_.num_elements();
+  for (int64_t i = 0; i < n; ++i) out.view_.as<float>()[i] = value_of(i);
+  return out;
+}
+
 Tensor Tensor::Ints(Backend* backend, std::initializer_list<int64_t> shape,
                     const std::function<int32_t(int64_t)>& value_of) {
   Tensor out = Zeros(backend, DType::kI32, shape);

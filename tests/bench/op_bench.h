@@ -43,6 +43,10 @@ class Tensor {
                        std::initializer_list<int64_t> shape);
   static Tensor Zeros(kernels::Backend* backend, kernels::DType dtype,
                       std::initializer_list<int64_t> shape);
+  // f32.
+  static Tensor Floats(kernels::Backend* backend,
+                       std::initializer_list<int64_t> shape,
+                       const std::function<float(int64_t)>& value_of);
   static Tensor Ints(kernels::Backend* backend,
                      std::initializer_list<int64_t> shape,
                      const std::function<int32_t(int64_t)>& value_of);
