@@ -47,6 +47,14 @@ Status OpenCpu(const BackendOptions& options, std::unique_ptr<Backend>* out) {
   return OkStatus();
 }
 
+Status CheckGraphs(const BackendOptions& options) {
+  if (options.cuda_graphs == "auto" || options.cuda_graphs == "off") {
+    return OkStatus();
+  }
+  return InvalidArgument("open_backend: cuda_graphs is \"" +
+                         options.cuda_graphs + "\", must be one of auto, off");
+}
+
 // Only the CPU has a choice of instruction sets.
 Status CheckNoIsa(std::string_view device, const BackendOptions& options) {
   if (options.cpu_isa == "auto") return OkStatus();
@@ -59,7 +67,7 @@ Status OpenNamedCuda(std::string_view device, const BackendOptions& options,
   int index = 0;
   Status status = cuda::ParseCudaName(device, &index);
   if (status.ok()) status = CheckNoIsa(device, options);
-  return status.ok() ? cuda::OpenCuda(index, out) : status;
+  return status.ok() ? cuda::OpenCuda(index, options, out) : status;
 }
 
 // The first CUDA device, or else the CPU and why not CUDA. A chosen instruction
@@ -71,7 +79,7 @@ Status OpenFastest(const BackendOptions& options, std::unique_ptr<Backend>* out,
     *why_not_cuda = "cpu_isa is " + options.cpu_isa;
     return OpenCpu(options, out);
   }
-  Status status = cuda::OpenCuda(0, out);
+  Status status = cuda::OpenCuda(0, options, out);
   if (status.code() != StatusCode::kUnavailable) return status;
   *why_not_cuda = status.message();
   return OpenCpu(options, out);
@@ -82,7 +90,8 @@ Status OpenFastest(const BackendOptions& options, std::unique_ptr<Backend>* out,
 Status OpenBackend(std::string_view device, const BackendOptions& options,
                    std::unique_ptr<Backend>* out, std::string* why_not_cuda) {
   std::string reason;
-  Status status;
+  Status status = CheckGraphs(options);
+  if (!status.ok()) return status;
   if (device == "auto") {
     status = OpenFastest(options, out, &reason);
   } else if (device == "cpu") {

@@ -145,6 +145,8 @@ class Backend {
   // returned false. After an error nothing is left half recorded.
   virtual Status Repeat(const RepeatParams& p) = 0;
   virtual RepeatCounts repeat_counts() const = 0;
+  // Why the first of repeat_counts().refused was; OK while there is none.
+  virtual Status repeat_refusal() const = 0;
 
   // --- what backends do together: kernels/collective/collective.h
   // Backends of GPUs alone; others, and a GPU where the library that connects
@@ -175,6 +177,9 @@ struct BackendOptions {
   // One for the process: the first CPU backend fixes it, see
   // kernels/cpu/cpu_isa.h.
   std::string cpu_isa = "auto";
+  // Whether a GPU records ops that repeat as CUDA graphs: "auto", as of
+  // kernels/repeat/repeat.h, or "off". Other devices never do.
+  std::string cuda_graphs = "auto";
 };
 
 // Opens a backend by device name: "cpu", "reference", "cuda:N" (GPU number N;
@@ -183,7 +188,8 @@ struct BackendOptions {
 // Anything else is kInvalidArgument with the list of names; a device or an
 // instruction set that is absent is kUnavailable. A cpu_isa that is not "auto"
 // is kInvalidArgument for a device other than the CPU (with "auto" it chooses
-// the CPU), and where the process uses another one already.
+// the CPU), and where the process uses another one already. cuda_graphs with a
+// value that it has not is kInvalidArgument for every device.
 Status OpenBackend(std::string_view device, const BackendOptions& options,
                    std::unique_ptr<Backend>* out,
                    std::string* why_not_cuda = nullptr);

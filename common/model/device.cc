@@ -89,8 +89,9 @@ absl::StatusOr<std::unique_ptr<kernels::Backend>> OpenDevice(
   SL_RETURN_IF_KERNEL_ERROR(
       kernels::OpenBackend(device, options, &backend, &why_not_cuda));
   const std::string name(backend->name());
+  const bool gpu = name.starts_with("cuda");
   const char* cuda = "not_asked";
-  if (name.starts_with("cuda")) {
+  if (gpu) {
     cuda = "used";
   } else if (!why_not_cuda.empty()) {
     cuda = "unavailable";
@@ -100,7 +101,10 @@ absl::StatusOr<std::unique_ptr<kernels::Backend>> OpenDevice(
   metrics
       ->GetGauge("sinklora_compute_device_info",
                  "Device that a part of this process computes on; always 1.",
-                 {{"part", part}, {"device", name}, {"cuda", cuda}})
+                 {{"part", part},
+                  {"device", name},
+                  {"cuda", cuda},
+                  {"cuda_graphs", gpu ? options.cuda_graphs : "none"}})
       ->Set(1);
   return backend;
 }

@@ -1,9 +1,10 @@
 // Opens the devices that a part of a process computes on, and says which ones
 // it took: a log line, and the metric
-//   sinklora_compute_device_info{part, device, cuda}: always 1
+//   sinklora_compute_device_info{part, device, cuda, cuda_graphs}: always 1
 // with cuda "used", "not_asked" (another device was named) or "unavailable"
-// (the log line says why; the CPU was taken in its place). One of each a
-// device.
+// (the log line says why; the CPU was taken in its place), and cuda_graphs
+// "auto" or "off" as the options have it for a GPU, "none" for other devices.
+// One of each a device.
 //
 // Thread-safe.
 //

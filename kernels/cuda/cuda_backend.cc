@@ -60,7 +60,8 @@ std::string CudaBackend::description() const {
          std::to_string(device.compute_minor) + ", " +
          std::to_string(device.sm_count) + " multiprocessors, " +
          Gibibytes(device.memory_bytes) + "), products by " +
-         context_->gemm().name();
+         context_->gemm().name() +
+         (context_->recorder().max_graphs() == 0 ? ", no graphs" : "");
 }
 
 int64_t CudaBackend::memory_bytes() const {

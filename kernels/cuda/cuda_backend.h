@@ -76,6 +76,9 @@ class CudaBackend final : public Backend {
   RepeatCounts repeat_counts() const override {
     return context_->recorder().counts();
   }
+  Status repeat_refusal() const override {
+    return context_->recorder().refusal();
+  }
 
   Status MakeCollectiveId(CollectiveId* out) override;
   Status JoinCollective(const JoinCollectiveParams& p,

@@ -42,7 +42,12 @@ Status CudaContext::Init() {
 Status CudaContext::Enter() { return lost_.ok() ? runtime_->Enter() : lost_; }
 
 Status CudaContext::Leave(Status status) {
-  if (status.code() == StatusCode::kInternal && lost_.ok()) lost_ = status;
+  if (status.code() != StatusCode::kInternal) return status;
+  if (runtime_->recording()) {
+    recorder_.Spoil(status);
+  } else if (lost_.ok()) {
+    lost_ = status;
+  }
   return status;
 }
 

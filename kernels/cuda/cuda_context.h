@@ -40,7 +40,8 @@ class CudaContext {
 
   // Makes the device current; the error of it that was seen before, if any.
   Status Enter();
-  // Remembers an error of the device (kInternal) for all later calls.
+  // Remembers an error of the device (kInternal) for all later calls; one of
+  // ops that are recorded may be the record's alone, and the recorder has it.
   Status Leave(Status status);
 
   // Forgets the scratch of the op before.

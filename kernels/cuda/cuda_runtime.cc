@@ -233,22 +233,22 @@ Status CudaRuntime::EndRecording(Graph* graph) {
   }
   Status status = Checked(error, "cudaStreamEndCapture");
   if (status.ok() && graph != nullptr) {
-    error = cudaGraphInstantiateWithFlags(graph, recorded, 0);
-    if (error == cudaErrorMemoryAllocation) {
-      cudaGetLastError();
-      status = Status(
-          StatusCode::kResourceExhausted,
-          NameOf(properties_.index) + ": no device memory for a graph of ops");
-    } else {
-      status = Checked(error, "cudaGraphInstantiateWithFlags");
-    }
+    status = Checked(cudaGraphInstantiateWithFlags(graph, recorded, 0),
+                     "cudaGraphInstantiateWithFlags");
   }
+  if (!status.ok()) *graph = nullptr;
   if (recorded != nullptr) cudaGraphDestroy(recorded);
   return status;
 }
 
 Status CudaRuntime::Replay(Graph graph) {
   return Checked(cudaGraphLaunch(graph, stream_), "cudaGraphLaunch");
+}
+
+// An error that stays is returned by this wait, too.
+Status CudaRuntime::Recover() {
+  cudaGetLastError();
+  return Synchronize();
 }
 
 void CudaRuntime::Drop(Graph graph) {

@@ -41,6 +41,7 @@ class CudaRuntime final : public Runtime {
   Status BeginRecording() override;
   Status EndRecording(Graph* graph) override;
   Status Replay(Graph graph) override;
+  Status Recover() override;
   void Drop(Graph graph) override;
 
  private:

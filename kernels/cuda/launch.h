@@ -34,7 +34,7 @@ struct LaunchShape {
 inline constexpr int64_t kDefaultSharedBytes = 48 * 1024;
 
 inline Status LaunchError(const char* name, const LaunchShape& shape,
-                          const char* what) {
+                          const std::string& what) {
   const auto text = [](const dim3& d) {
     std::string out = "(";
     out.append(std::to_string(d.x)).append(", ").append(std::to_string(d.y));
@@ -85,7 +85,9 @@ Status Launch(const char* name, void (*kernel)(Params...),
       values);
 #endif
   if (error == cudaSuccess) return OkStatus();
-  return LaunchError(name, shape, cudaGetErrorString(error));
+  return LaunchError(name, shape,
+                     std::string(cudaGetErrorName(error)) + " (" +
+                         cudaGetErrorString(error) + ")");
 }
 
 }  // namespace sinklora::kernels::cuda

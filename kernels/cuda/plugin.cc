@@ -14,14 +14,16 @@
 namespace sinklora::kernels::cuda {
 namespace {
 
-Status Open(int index, std::unique_ptr<Backend>* out) {
+Status Open(int index, const BackendOptions& options,
+            std::unique_ptr<Backend>* out) {
   std::unique_ptr<Runtime> runtime;
   std::unique_ptr<Gemm> gemm;
   Status status = CudaRuntime::Open(index, &runtime);
   if (status.ok()) status = CublasLtGemm::Open(runtime.get(), &gemm);
   if (!status.ok()) return status;
-  return CudaBackend::Create(std::move(runtime), std::move(gemm), OpenNccl(),
-                             out);
+  return CudaBackend::Create(
+      std::move(runtime), std::move(gemm), OpenNccl(), out,
+      options.cuda_graphs == "off" ? 0 : Recorder::kMaxGraphs);
 }
 
 }  // namespace
@@ -32,10 +34,10 @@ SINKLORA_PLUGIN_EXPORT CudaPluginCountFunction SinkLoraCudaCount;
 
 const char* SinkLoraCudaBuild() { return kCudaPluginBuild; }
 
-void SinkLoraCudaOpen(int index, std::unique_ptr<Backend>* out,
-                      Status* status) {
+void SinkLoraCudaOpen(int index, const BackendOptions& options,
+                      std::unique_ptr<Backend>* out, Status* status) {
   try {
-    *status = Open(index, out);
+    *status = Open(index, options, out);
   } catch (const std::exception& e) {
     *status = Status(StatusCode::kInternal,
                      "cuda:" + std::to_string(index) + ": " + e.what());

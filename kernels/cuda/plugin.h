@@ -21,7 +21,8 @@ inline constexpr char kCudaPluginBuildSymbol[] = "SinkLoraCudaBuild";
 using CudaPluginBuildFunction = const char*();
 inline constexpr char kCudaPluginOpenSymbol[] = "SinkLoraCudaOpen";
 // kUnavailable without driver, device `index` or cuBLASLt.
-using CudaPluginOpenFunction = void(int index, std::unique_ptr<Backend>* out,
+using CudaPluginOpenFunction = void(int index, const BackendOptions& options,
+                                    std::unique_ptr<Backend>* out,
                                     Status* status);
 inline constexpr char kCudaPluginCountSymbol[] = "SinkLoraCudaCount";
 // kUnavailable without driver or any device.

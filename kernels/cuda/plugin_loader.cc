@@ -104,11 +104,12 @@ Status ParseCudaName(std::string_view device, int* index) {
                          "\", must be cuda:N with N a number from 0 on");
 }
 
-Status OpenCuda(int index, std::unique_ptr<Backend>* out) {
+Status OpenCuda(int index, const BackendOptions& options,
+                std::unique_ptr<Backend>* out) {
   const Plugin& plugin = ThePlugin();
   if (!plugin.status.ok()) return plugin.status;
   Status status;
-  plugin.open(index, out, &status);
+  plugin.open(index, options, out, &status);
   return status;
 }
 

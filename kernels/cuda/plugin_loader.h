@@ -19,9 +19,11 @@ namespace sinklora::kernels::cuda {
 bool IsCudaName(std::string_view device);
 Status ParseCudaName(std::string_view device, int* index);
 
-// Opens device `index`. kUnavailable with the reason where there is no plugin,
-// driver, device or cuBLASLt; kInternal for a plugin of another build.
-Status OpenCuda(int index, std::unique_ptr<Backend>* out);
+// Opens device `index` by what `options` have for GPUs. kUnavailable with the
+// reason where there is no plugin, driver, device or cuBLASLt; kInternal for a
+// plugin of another build.
+Status OpenCuda(int index, const BackendOptions& options,
+                std::unique_ptr<Backend>* out);
 
 // As kernels::CountCudaDevices.
 Status CountDevices(int* out);

@@ -22,19 +22,39 @@ Status Recorder::Run(std::vector<uint64_t> key, uint64_t memory,
   // Out of the list until it is known to be good.
   std::list<Entry> own;
   own.splice(own.begin(), entries_, found);
-  Entry& entry = own.front();
-  const bool recorded = entry.graph != nullptr;
-  if (!recorded) {
-    if (Status status = Record(run, &entry.graph); !status.ok()) return status;
+  Status status = RunAgain(run, &own.front());
+  if (status.ok()) {
+    entries_.splice(entries_.begin(), own);
+  } else {
+    DropGraph(&own.front());
   }
-  ++(recorded ? counts_.repeated : counts_.recorded);
-  Status status = runtime_->Replay(entry.graph);
-  entries_.splice(entries_.begin(), own);
   return status;
 }
 
-Status Recorder::Record(const std::function<Status()>& run, Graph* graph) {
-  if (Status status = runtime_->BeginRecording(); !status.ok()) return status;
+Status Recorder::RunAgain(const std::function<Status()>& run, Entry* entry) {
+  const bool recorded = entry->graph != nullptr;
+  if (!recorded) {
+    if (entry->refused || counts_.refused >= kMaxRefusals) {
+      ++counts_.run;
+      return run();
+    }
+    Status refusal;
+    Status status = Record(run, &entry->graph, &refusal);
+    if (!refusal.ok()) return RunInstead(refusal, run, entry);
+    if (!status.ok()) return status;
+  }
+  if (Status refusal = runtime_->Replay(entry->graph); !refusal.ok()) {
+    return RunInstead(refusal, run, entry);
+  }
+  ++(recorded ? counts_.repeated : counts_.recorded);
+  return OkStatus();
+}
+
+Status Recorder::Record(const std::function<Status()>& run, Graph* graph,
+                        Status* refusal) {
+  spoilt_ = OkStatus();
+  *refusal = runtime_->BeginRecording();
+  if (!refusal->ok()) return OkStatus();
   Status status;
   try {
     status = run();
@@ -42,16 +62,27 @@ Status Recorder::Record(const std::function<Status()>& run, Graph* graph) {
     static_cast<void>(runtime_->EndRecording(nullptr));
     throw;
   }
-  Status ended = runtime_->EndRecording(status.ok() ? graph : nullptr);
-  return status.ok() ? ended : status;
+  *refusal = spoilt_;
+  const bool good = status.ok() && spoilt_.ok();
+  Status ended = runtime_->EndRecording(good ? graph : nullptr);
+  if (good) *refusal = ended;
+  return status;
+}
+
+Status Recorder::RunInstead(const Status& refusal,
+                            const std::function<Status()>& run, Entry* entry) {
+  DropGraph(entry);
+  if (Status status = runtime_->Recover(); !status.ok()) return status;
+  entry->refused = true;
+  if (refusal_.ok()) refusal_ = refusal;
+  ++counts_.refused;
+  return run();
 }
 
 void Recorder::Remember(Entry entry) {
   if (max_graphs_ == 0) return;
   while (static_cast<int>(entries_.size()) >= max_graphs_) {
-    if (entries_.back().graph != nullptr) {
-      runtime_->Drop(entries_.back().graph);
-    }
+    DropGraph(&entries_.back());
     entries_.pop_back();
   }
   entries_.push_front(std::move(entry));
@@ -59,10 +90,12 @@ void Recorder::Remember(Entry entry) {
 
 // Their keys stay: what is done once was done.
 void Recorder::DropGraphs() {
-  for (Entry& entry : entries_) {
-    if (entry.graph != nullptr) runtime_->Drop(entry.graph);
-    entry.graph = nullptr;
-  }
+  for (Entry& entry : entries_) DropGraph(&entry);
+}
+
+void Recorder::DropGraph(Entry* entry) {
+  if (entry->graph != nullptr) runtime_->Drop(entry->graph);
+  entry->graph = nullptr;
 }
 
 }  // namespace sinklora::kernels::cuda

@@ -75,11 +75,16 @@ class Runtime {
   // From here to EndRecording what is queued is recorded and does not run, with
   // its arguments as they are now. All that allocates, waits or copies from or
   // to the host is refused with kInvalidArgument; Free must not be called.
+  // Errors of this and of the next two, and of what is queued in between, are
+  // the device's only where Recover says so.
   virtual Status BeginRecording() = 0;
-  // Ends it whatever it returns. `graph` null: what was recorded is dropped.
+  // Ends it whatever it returns. `graph` null: what was recorded is dropped;
+  // it becomes null where this fails.
   virtual Status EndRecording(Graph* graph) = 0;
-  // Queues what was recorded.
+  // Queues what was recorded; nothing of it where this fails.
   virtual Status Replay(Graph graph) = 0;
+  // Forgets the error of a call and waits for the device. OK when it goes on.
+  virtual Status Recover() = 0;
   // Waits for replays that are queued.
   virtual void Drop(Graph graph) = 0;
   bool recording() const { return recording_; }

@@ -32,6 +32,7 @@ class HostBackend : public Backend {
   void ResetPeak() override { allocator_.ResetPeak(); }
   Status Repeat(const RepeatParams& p) override;
   RepeatCounts repeat_counts() const override { return repeat_counts_; }
+  Status repeat_refusal() const override { return OkStatus(); }
   Status MakeCollectiveId(CollectiveId* out) override;
   Status JoinCollective(const JoinCollectiveParams& p,
                         std::unique_ptr<Collective>* out) override;

@@ -3,7 +3,10 @@
 //
 // A GPU records them the second time it meets their key and later repeats the
 // record, which saves the host what asking for each costs and the device the
-// gaps between them. Other backends run them each time. The bits are the same.
+// gaps between them. Where the device refuses to record them or to repeat the
+// record, they are run instead, and so are those that come later with that key;
+// after some refusals nothing more is recorded. Other backends run them each
+// time. The bits are the same.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_KERNELS_REPEAT_REPEAT_H_
@@ -29,14 +32,18 @@ struct RepeatParams {
   // False when one failed, whose error the caller then has. Ops that wait for
   // the device, copy from or to the host or allocate are refused while they
   // would be recorded; memory that is freed meanwhile is freed afterwards.
+  // Called a second time where the first was recorded in vain, whatever it
+  // returned: what counts is the last.
   std::function<bool()> run;
 };
 
-// How often the ops were run, recorded and run, and repeated without asking.
+// How often the ops were run, recorded and run, repeated without asking, and
+// run because the device refused one of the latter two.
 struct RepeatCounts {
   int64_t run = 0;
   int64_t recorded = 0;
   int64_t repeated = 0;
+  int64_t refused = 0;
 };
 
 }  // namespace sinklora::kernels

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/log.h"
 #include "common/base/status.h"
 #include "common/model/sampler.h"
 #include "services/inference/engine.h"
@@ -238,6 +239,13 @@ void Engine::CountSteps() {
   count(StepKind::kRun, now.run - counted_steps_.run);
   count(StepKind::kRecorded, now.recorded - counted_steps_.recorded);
   count(StepKind::kRepeated, now.repeated - counted_steps_.repeated);
+  count(StepKind::kRefused, now.refused - counted_steps_.refused);
+  if (now.refused > 0 && counted_steps_.refused == 0) {
+    LogWarning(
+        "the device refused a record of a decode step: such steps are asked "
+        "for op by op, at the same results: {}",
+        backend_->repeat_refusal().message());
+  }
   counted_steps_ = now;
 }
 

@@ -85,11 +85,12 @@ class InferenceImpl final : public Inference {
 absl::StatusOr<std::unique_ptr<Inference>> Inference::Create(
     const InferenceOptions& options) {
   SL_RETURN_IF_ERROR(CheckOptions(options));
-  SL_ASSIGN_OR_RETURN(
-      std::unique_ptr<kernels::Backend> backend,
-      OpenDevice("inference", options.device,
-                 {.num_threads = options.threads, .cpu_isa = options.cpu_isa},
-                 options.metrics));
+  SL_ASSIGN_OR_RETURN(std::unique_ptr<kernels::Backend> backend,
+                      OpenDevice("inference", options.device,
+                                 {.num_threads = options.threads,
+                                  .cpu_isa = options.cpu_isa,
+                                  .cuda_graphs = options.cuda_graphs},
+                                 options.metrics));
   auto metrics = std::make_unique<InferenceMetrics>(options.metrics);
   SL_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine,
                       Engine::Create(options.limits, std::move(backend),

@@ -37,6 +37,7 @@ struct InferenceOptions {
   std::string device = "auto";   // as kernels::OpenBackend
   int threads = 0;               // of the CPU backend; 0: the machine's cores
   std::string cpu_isa = "auto";  // as kernels::BackendOptions; the process's
+  std::string cuda_graphs = "auto";  // as kernels::BackendOptions
   // Storage of the weight matrices of every model.
   WeightType weight_type = WeightType::kFloat32;
   // Storage of the caches of requests that ask for none; default: the model's

@@ -26,6 +26,9 @@ ABSL_FLAG(
     std::string, cpu_isa, "auto",
     "Instruction set of the cpu device: auto, amx, avx512_bf16, avx512, avx2 "
     "or portable.");
+ABSL_FLAG(std::string, cuda_graphs, "auto",
+          "Whether a GPU records decode steps and repeats the records: auto or "
+          "off. The tokens are the same.");
 ABSL_FLAG(int, max_running_requests, 16,
           "Generations that hold a cache at the same time.");
 ABSL_FLAG(int, max_waiting_requests, 64,
@@ -76,6 +79,7 @@ absl::StatusOr<std::unique_ptr<HostedService>> MakeInference(
   options.device = absl::GetFlag(FLAGS_device);
   options.threads = absl::GetFlag(FLAGS_threads);
   options.cpu_isa = absl::GetFlag(FLAGS_cpu_isa);
+  options.cuda_graphs = absl::GetFlag(FLAGS_cuda_graphs);
   const absl::StatusOr<WeightType> weight_type =
       ParseWeightType(absl::GetFlag(FLAGS_weight_type));
   if (!weight_type.ok()) {

@@ -34,8 +34,8 @@ constexpr std::array<const char*, 4> kEndReasons = {"stop", "length",
 constexpr std::array<const char*, 3> kRejectReasons = {"queue_full", "draining",
                                                        "memory"};
 
-constexpr std::array<const char*, 3> kStepKinds = {"run", "recorded",
-                                                   "repeated"};
+constexpr std::array<const char*, 4> kStepKinds = {"run", "recorded",
+                                                   "repeated", "refused"};
 
 constexpr std::array<std::string_view, 4> kPolicies = {"full", "sliding_window",
                                                        "streaming_llm", "h2o"};

@@ -28,7 +28,7 @@ enum class RejectReason { kQueueFull, kDraining, kMemory };
 enum class EndReason { kStop, kLength, kCancelled, kError };
 
 // How the device was asked for a step of decoding; see kernels/repeat/repeat.h.
-enum class StepKind { kRun, kRecorded, kRepeated };
+enum class StepKind { kRun, kRecorded, kRepeated, kRefused };
 
 class InferenceMetrics {
  public:
@@ -84,7 +84,7 @@ class InferenceMetrics {
   std::array<PolicyMetrics, 4> policies_;
   std::array<Counter*, 4> finished_{};
   std::array<Counter*, 3> rejected_{};
-  std::array<Counter*, 3> decode_steps_{};
+  std::array<Counter*, 4> decode_steps_{};
 };
 
 }  // namespace sinklora::inference

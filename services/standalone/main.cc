@@ -60,6 +60,10 @@ void AddFlags(CLI::App* app, Flags* flags) {
                   "Instruction set of the cpu device: auto, amx, avx512_bf16, "
                   "avx512, avx2 or portable")
       ->capture_default_str();
+  app->add_option("--cuda-graphs", options->cuda_graphs,
+                  "Whether a GPU records decode steps and repeats the records: "
+                  "auto or off; the tokens are the same")
+      ->capture_default_str();
   app->add_option("--workers", options->workers,
                   "Jobs that train at the same time")
       ->capture_default_str();

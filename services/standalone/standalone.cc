@@ -159,6 +159,7 @@ absl::Status StandaloneImpl::MakeServices() {
   inference_options.device = options_.device;
   inference_options.threads = options_.threads;
   inference_options.cpu_isa = options_.cpu_isa;
+  inference_options.cuda_graphs = options_.cuda_graphs;
   inference_options.weight_type = options_.weight_type;
   inference_options.cache_storage = options_.cache_storage;
   inference_options.limits.max_memory_bytes = options_.inference_memory_bytes;

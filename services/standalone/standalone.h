@@ -44,6 +44,8 @@ struct StandaloneOptions {
   std::string worker_device = {};
   // As kernels::BackendOptions; the process's.
   std::string cpu_isa = "auto";
+  // As kernels::BackendOptions, of what is served.
+  std::string cuda_graphs = "auto";
   // Storage of the weight matrices that are served.
   WeightType weight_type = WeightType::kFloat32;
   // Of caches that are asked for without one; default: the model's own.

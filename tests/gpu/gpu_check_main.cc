@@ -81,7 +81,7 @@ void CheckGroup(Checker* checker, bool quick) {
       static_cast<size_t>(count));
   std::vector<kernels::Backend*> gpus;
   for (int i = 0; i < count && status.ok(); ++i) {
-    SinkLoraCudaOpen(i, &opened[static_cast<size_t>(i)], &status);
+    SinkLoraCudaOpen(i, {}, &opened[static_cast<size_t>(i)], &status);
     gpus.push_back(opened[static_cast<size_t>(i)].get());
   }
   const std::string shape = std::to_string(count) + " GPUs";
@@ -99,7 +99,7 @@ void CheckGroup(Checker* checker, bool quick) {
 void CheckRepeats(Checker* checker) {
   std::unique_ptr<kernels::Backend> gpu;
   Status status;
-  SinkLoraCudaOpen(0, &gpu, &status);
+  SinkLoraCudaOpen(0, {}, &gpu, &status);
   for (const auto dtype : {kernels::DType::kF32, kernels::DType::kBF16}) {
     checker->Property(
         "repeat", dtype == kernels::DType::kBF16 ? "bf16 caches" : "f32 caches",
@@ -123,7 +123,7 @@ bool Write(const std::string& file, const std::string& text) {
 int Run(const Flags& flags) {
   std::unique_ptr<kernels::Backend> device;
   Status status;
-  SinkLoraCudaOpen(0, &device, &status);
+  SinkLoraCudaOpen(0, {}, &device, &status);
   if (!status.ok()) return Fail(status, 2);
   const std::string description = device->description();
   std::printf("%s\n", description.c_str());

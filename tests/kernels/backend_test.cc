@@ -33,6 +33,10 @@ TEST(OpenBackendTest, RefusesWhatItDoesNotKnow) {
                       {"num_threads is 2000"}));
   EXPECT_TRUE(Refused(OpenBackend("reference", {.cpu_isa = "avx2"}, &backend),
                       {"\"avx2\"", "auto", "reference"}));
+  for (const char* name : {"auto", "cpu", "reference", "cuda:0"}) {
+    EXPECT_TRUE(Refused(OpenBackend(name, {.cuda_graphs = "on"}, &backend),
+                        {"cuda_graphs is \"on\"", "auto, off"}));
+  }
   EXPECT_EQ(backend, nullptr);
 }
 
@@ -50,7 +54,8 @@ TEST(OpenBackendTest, WithoutCudaAutoTakesTheCpuAndSaysWhy) {
   EXPECT_EQ(why_not_cuda, TestedCpuIsa() == "auto"
                               ? status.message()
                               : "cpu_isa is " + TestedCpuIsa());
-  ASSERT_TRUE(Ok(OpenBackend("reference", {}, &backend, &why_not_cuda)));
+  ASSERT_TRUE(Ok(OpenBackend("reference", {.cuda_graphs = "off"}, &backend,
+                             &why_not_cuda)));
   EXPECT_EQ(why_not_cuda, "");
 }
 

@@ -17,9 +17,10 @@ using ::testing::HasSubstr;
 TEST(OpenDeviceTest, SaysWhatItTook) {
   const auto metrics = MetricsRegistry::Create();
   ASSERT_OK(OpenDevice("inference", "cpu", {.num_threads = 1}, metrics.get()));
-  EXPECT_THAT(metrics->Serialize(),
-              HasSubstr("sinklora_compute_device_info{cuda=\"not_asked\","
-                        "device=\"cpu\",part=\"inference\"} 1"));
+  EXPECT_THAT(
+      metrics->Serialize(),
+      HasSubstr("sinklora_compute_device_info{cuda=\"not_asked\","
+                "cuda_graphs=\"none\",device=\"cpu\",part=\"inference\"} 1"));
 }
 
 // Whatever this machine has, `auto` answers and says what it took.
@@ -37,6 +38,10 @@ TEST(OpenDeviceTest, AutoSaysWhetherItIsCuda) {
 
 TEST(OpenDeviceTest, PassesErrorsOn) {
   const auto metrics = MetricsRegistry::Create();
+  EXPECT_THAT(
+      OpenDevice("inference", "cpu", {.cuda_graphs = "yes"}, metrics.get()),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               HasSubstr("cuda_graphs is \"yes\", must be one of auto, off")));
   EXPECT_EQ(OpenDevice("worker", "tpu", {}, metrics.get()).status().code(),
             absl::StatusCode::kInvalidArgument);
 }
@@ -110,9 +115,10 @@ TEST(OpenDevicesTest, OpensOneAsOpenDeviceDoes) {
   ASSERT_OK(opened);
   ASSERT_EQ(opened->size(), 1u);
   EXPECT_EQ((*opened)[0]->name(), "cpu");
-  EXPECT_THAT(metrics->Serialize(),
-              HasSubstr("sinklora_compute_device_info{cuda=\"not_asked\","
-                        "device=\"cpu\",part=\"worker\"} 1"));
+  EXPECT_THAT(
+      metrics->Serialize(),
+      HasSubstr("sinklora_compute_device_info{cuda=\"not_asked\","
+                "cuda_graphs=\"none\",device=\"cpu\",part=\"worker\"} 1"));
 }
 
 }  // namespace

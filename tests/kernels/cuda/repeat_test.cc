@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/cuda/launch.h"
 #include "tests/kernels/backends.h"
 #include "tests/kernels/cuda/decode_step.h"
 #include "tests/testing/cuda_emulation/emulated_runtime.h"
@@ -17,6 +18,7 @@
 namespace sinklora::kernels {
 namespace {
 
+using emulation::Call;
 using emulation::EmulatedRuntime;
 
 TEST(RepeatedStepTest, HasTheBitsOfItsOpsWhateverChangesInBetween) {
@@ -38,11 +40,20 @@ TEST(RepeatedStepTest, OtherBackendsRunItEachTime) {
   EXPECT_TRUE(Refused(cpu->Repeat({}), {"repeat: run is empty"}));
 }
 
+// Fails, as half of the threads never come to the barrier.
+SINKLORA_GLOBAL void DivergeKernel() {
+  if (threadIdx.x < 32) cuda::SyncThreads();
+}
+
 class RepeatTest : public ::testing::Test {
  protected:
   void SetUp() override { OpenWith(cuda::Recorder::kMaxGraphs); }
   ~RepeatTest() override {
-    emulation::FailLaunch(-1);
+    for (const Call call :
+         {Call::kLaunch, Call::kBeginCapture, Call::kEndCapture,
+          Call::kInstantiate, Call::kGraphLaunch}) {
+      emulation::Fail(call, -1);
+    }
     emulation::ResetDevice();
   }
 
@@ -74,11 +85,12 @@ class RepeatTest : public ::testing::Test {
       ASSERT_TRUE(got == want) << "step " << i;
     }
   }
-  void ExpectCounts(int run, int recorded, int repeated) {
+  void ExpectCounts(int run, int recorded, int repeated, int refused = 0) {
     const RepeatCounts counts = backend_->repeat_counts();
     EXPECT_EQ(counts.run, run);
     EXPECT_EQ(counts.recorded, recorded);
     EXPECT_EQ(counts.repeated, repeated);
+    EXPECT_EQ(counts.refused, refused);
   }
   // `extra` is among the ops of a step that is recorded, which then fails.
   Status FailureWhileRecording(std::function<Status()> extra) {
@@ -282,18 +294,110 @@ TEST_F(RepeatTest, AnExceptionLeavesNothingRecording) {
   step_->extra = nullptr;
 }
 
-TEST_F(RepeatTest, AFailedLaunchEndsTheRecording) {
+// Whatever the device refuses on the way to a record.
+TEST_F(RepeatTest, WhatIsRefusedIsRunAndNotTriedAgain) {
+  const std::vector<std::pair<std::string, Call>> cases = {
+      {"cudaStreamBeginCapture: cudaErrorStreamCaptureUnsupported",
+       Call::kBeginCapture},
+      {"failed: cudaErrorInvalidConfiguration", Call::kLaunch},
+      {"cudaStreamEndCapture: cudaErrorStreamCaptureInvalidated",
+       Call::kEndCapture},
+      {"cudaGraphInstantiateWithFlags: cudaErrorMemoryAllocation",
+       Call::kInstantiate},
+      {"cudaGraphLaunch: cudaErrorMemoryAllocation", Call::kGraphLaunch},
+  };
+  for (const auto& [why, call] : cases) {
+    SCOPED_TRACE(why);
+    OpenWith(cuda::Recorder::kMaxGraphs);
+    ExpectSameBits(1);
+    EXPECT_TRUE(Ok(backend_->repeat_refusal()));
+    emulation::Fail(call, call == Call::kLaunch ? 2 : 0);
+    ExpectSameBits(1);
+    ExpectCounts(1, 0, 0, 1);
+    EXPECT_FALSE(runtime_->recording());
+    EXPECT_EQ(runtime_->graphs(), 0);
+    EXPECT_NE(backend_->repeat_refusal().message().find(why), std::string::npos)
+        << backend_->repeat_refusal().message();
+    ExpectSameBits(3);  // of the same key
+    ExpectCounts(4, 0, 0, 1);
+    step_->salt = 1;  // another key
+    ExpectSameBits(3);
+    ExpectCounts(5, 1, 1, 1);
+    EXPECT_EQ(runtime_->graphs(), 1);
+  }
+}
+
+TEST_F(RepeatTest, ARecordThatIsRefusedLaterIsDropped) {
+  ExpectSameBits(4);
+  ExpectCounts(1, 1, 2);
+  emulation::Fail(Call::kGraphLaunch, 0);
   ExpectSameBits(1);
-  emulation::FailLaunch(2);
+  ExpectCounts(1, 1, 2, 1);
+  EXPECT_EQ(runtime_->graphs(), 0);
+  ExpectSameBits(2);
+  ExpectCounts(3, 1, 2, 1);
+}
+
+// Keys that were forgotten would be tried again for ever.
+TEST_F(RepeatTest, AfterSomeRefusalsNothingMoreIsRecorded) {
+  constexpr int kMost = cuda::Recorder::kMaxRefusals;
+  const auto repeat_first = [&] {
+    step_->salt = 100;
+    ExpectSameBits(1);
+  };
+  repeat_first();
+  repeat_first();  // recorded before anything is refused
+  for (int key = 0; key < kMost; ++key) {
+    step_->salt = key;
+    emulation::Fail(Call::kInstantiate, 0);
+    ExpectSameBits(2);
+    ExpectCounts(key + 2, 1, key > 4 ? 1 : 0, key + 1);
+    if (key == 4) repeat_first();  // so that it is kept
+  }
+  step_->salt = kMost;
+  ExpectSameBits(3);
+  ExpectCounts(kMost + 4, 1, 1, kMost);
+  repeat_first();
+  ExpectCounts(kMost + 4, 1, 2, kMost);
+}
+
+// What fails in the second try, too, is the caller's to know, and the key as if
+// never met.
+TEST_F(RepeatTest, AnOpThatFailsWhenRunInsteadFailsTheStep) {
+  ExpectSameBits(1);
+  emulation::Fail(Call::kEndCapture, 0);
+  int calls = 0;
+  step_->extra = [&] {
+    return ++calls == 2 ? InvalidArgument("an extra op") : OkStatus();
+  };
+  EXPECT_TRUE(
+      Refused(step_->Decode(std::vector<size_t>{0, 1}), {"an extra op"}));
+  EXPECT_EQ(calls, 2);
+  step_->extra = nullptr;
+}
+
+// An error that stays is one of the device, wherever it shows first.
+TEST_F(RepeatTest, ALostDeviceIsNoRefusal) {
+  // On a stream that records nothing; the next call has the error.
+  const auto lose = [] {
+    EXPECT_FALSE(
+        cuda::Launch("diverge", DivergeKernel, {{1}, {64}}, nullptr).ok());
+    return OkStatus();
+  };
+  ExpectSameBits(1);
+  step_->extra = lose;
   const Status lost = step_->Decode(std::vector<size_t>{0, 1});
+  step_->extra = nullptr;
   EXPECT_EQ(lost.code(), StatusCode::kInternal);
-  EXPECT_NE(lost.message().find("cudaErrorInvalidConfiguration"),
-            std::string::npos)
+  EXPECT_NE(lost.message().find("cudaErrorLaunchFailure"), std::string::npos)
       << lost.message();
+  ExpectCounts(1, 0, 0, 0);
   EXPECT_FALSE(runtime_->recording());
   EXPECT_EQ(runtime_->graphs(), 0);
   // As after every error of the device.
-  EXPECT_EQ(plain_->Decode(std::vector<size_t>{0}).message(), lost.message());
+  const Status later = plain_->Decode(std::vector<size_t>{0});
+  EXPECT_EQ(later.code(), StatusCode::kInternal);
+  EXPECT_EQ(plain_->Decode(std::vector<size_t>{1}).message(), later.message());
 }
 
 TEST_F(RepeatTest, MemoryFreedWhileRecordingIsFreedAfterwards) {

@@ -8,6 +8,12 @@
 
 namespace sinklora::inference {
 
+std::unique_ptr<kernels::Backend> CoreTest::OpenBackend() {
+  std::unique_ptr<kernels::Backend> backend;
+  EXPECT_OK(kernels::OpenBackend("cpu", {.num_threads = 1}, &backend));
+  return backend;
+}
+
 void CoreTest::Start(const EngineLimits& limits, int max_loaded_targets) {
   if (sample_.source == nullptr) {
     ASSERT_OK_AND_ASSIGN(sample_, MakeSampleArtifacts());
@@ -16,10 +22,8 @@ void CoreTest::Start(const EngineLimits& limits, int max_loaded_targets) {
   engine_.reset();
   registry_ = MetricsRegistry::Create();
   metrics_ = std::make_unique<InferenceMetrics>(registry_.get());
-  std::unique_ptr<kernels::Backend> backend;
-  ASSERT_OK(kernels::OpenBackend("cpu", {.num_threads = 1}, &backend));
-  ASSERT_OK_AND_ASSIGN(engine_, Engine::Create(limits, std::move(backend),
-                                               metrics_.get(), &clock_));
+  ASSERT_OK_AND_ASSIGN(
+      engine_, Engine::Create(limits, OpenBackend(), metrics_.get(), &clock_));
   ASSERT_OK_AND_ASSIGN(
       models_, ModelManager::Create({.cache_directory = sample_.Path("cache"),
                                      .max_loaded_targets = max_loaded_targets},

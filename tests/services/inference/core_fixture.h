@@ -32,6 +32,8 @@ class CoreTest : public ::testing::Test {
  protected:
   void SetUp() override { Start({}); }
 
+  // The device of engines that are started.
+  virtual std::unique_ptr<kernels::Backend> OpenBackend();
   // (Re)starts engine and manager; the manager's cache survives.
   void Start(const EngineLimits& limits, int max_loaded_targets = 32);
   std::shared_ptr<ServedTarget> Target(const TargetSpec& spec = {"tiny", "",

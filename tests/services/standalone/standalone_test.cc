@@ -76,7 +76,8 @@ class StandaloneTest : public ::testing::Test {
 const std::map<std::string, MetricFamily>& Families() {
   static const auto* const families = new std::map<std::string, MetricFamily>{
       {"sinklora_build_info", {"gauge", {"version"}}},
-      {"sinklora_compute_device_info", {"gauge", {"cuda", "device", "part"}}},
+      {"sinklora_compute_device_info",
+       {"gauge", {"cuda", "cuda_graphs", "device", "part"}}},
       {"sinklora_rpc_started_total", {"counter", {"method", "service"}}},
       {"sinklora_rpc_handled_total",
        {"counter", {"code", "method", "service"}}},
@@ -299,6 +300,12 @@ TEST_F(StandaloneTest, RefusesWrongOptions) {
   EXPECT_THAT(Standalone::Create(options),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("cpu_isa is \"avx10\", must be one of auto")));
+  options = Options();
+  options.cuda_graphs = "on";
+  EXPECT_THAT(
+      Standalone::Create(options),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               HasSubstr("cuda_graphs is \"on\", must be one of auto, off")));
 }
 
 }  // namespace

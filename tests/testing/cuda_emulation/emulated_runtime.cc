@@ -165,8 +165,9 @@ Status EmulatedRuntime::EndRecording(kernels::cuda::Graph* graph) {
   if (status.ok() && graph != nullptr) {
     status = Checked(cudaGraphInstantiateWithFlags(graph, recorded, 0),
                      "cudaGraphInstantiateWithFlags");
-    ++graphs_;
+    if (status.ok()) ++graphs_;
   }
+  if (!status.ok() && graph != nullptr) *graph = nullptr;
   cudaGraphDestroy(recorded);
   return status;
 }
@@ -174,6 +175,8 @@ Status EmulatedRuntime::EndRecording(kernels::cuda::Graph* graph) {
 Status EmulatedRuntime::Replay(kernels::cuda::Graph graph) {
   return Checked(cudaGraphLaunch(graph, stream_), "cudaGraphLaunch");
 }
+
+Status EmulatedRuntime::Recover() { return Synchronize(); }
 
 void EmulatedRuntime::Drop(kernels::cuda::Graph graph) {
   --graphs_;

@@ -50,6 +50,7 @@ class EmulatedRuntime final : public kernels::cuda::Runtime {
   kernels::Status BeginRecording() override;
   kernels::Status EndRecording(kernels::cuda::Graph* graph) override;
   kernels::Status Replay(kernels::cuda::Graph graph) override;
+  kernels::Status Recover() override;
   void Drop(kernels::cuda::Graph graph) override;
 
   // Calls of Allocate until now.

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -78,7 +79,12 @@ thread_local int current_device = 0;
 thread_local cudaStream_t capturing = nullptr;
 Device& Current() { return Get(current_device); }
 
-std::atomic<int> launches_to_failure{-1};
+// Calls of each kind until one fails.
+std::array<std::atomic<int>, 5> calls_to_failure{-1, -1, -1, -1, -1};
+bool Fails(Call call) {
+  std::atomic<int>& left = calls_to_failure[static_cast<size_t>(call)];
+  return left >= 0 && left-- == 0;
+}
 
 // An error where the thread captures: the call does not belong there.
 cudaError_t SpoilCapture() {
@@ -219,7 +225,7 @@ cudaError_t LaunchKernel(dim3 grid, dim3 block, int64_t dynamic_shared_bytes,
   if (threads == 0 || threads > kMaxBlockThreads || threads % kLanes != 0 ||
       grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535 ||
       dynamic_shared_bytes < 0 || dynamic_shared_bytes > kMaxSharedBytes ||
-      (launches_to_failure >= 0 && launches_to_failure-- == 0)) {
+      Fails(Call::kLaunch)) {
     return cudaErrorInvalidConfiguration;
   }
   return Queue(stream, [=] {
@@ -238,7 +244,9 @@ cudaError_t Queue(cudaStream_t stream, Work work) {
   return cudaSuccess;
 }
 
-void FailLaunch(int launches) { launches_to_failure = launches; }
+void Fail(Call call, int calls) {
+  calls_to_failure[static_cast<size_t>(call)] = calls;
+}
 
 void ResetDevice() {
   const Turn device;
@@ -257,7 +265,9 @@ HostAccess::~HostAccess() {
 
 }  // namespace sinklora::emulation
 
+using sinklora::emulation::Call;
 using sinklora::emulation::capturing;
+using sinklora::emulation::Fails;
 using sinklora::emulation::SpoilCapture;
 using sinklora::emulation::Turn;
 
@@ -385,6 +395,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (const cudaError_t error = SpoilCapture(); error != cudaSuccess) {
     return error;
   }
+  if (Fails(Call::kBeginCapture)) return cudaErrorStreamCaptureUnsupported;
   stream->captures = true;
   stream->spoilt = false;
   stream->captured.work.clear();
@@ -397,7 +408,9 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   if (capturing != stream) return cudaErrorInvalidValue;
   capturing = nullptr;
   stream->captures = false;
-  if (stream->spoilt) return cudaErrorStreamCaptureInvalidated;
+  if (stream->spoilt || Fails(Call::kEndCapture)) {
+    return cudaErrorStreamCaptureInvalidated;
+  }
   *graph = new CUgraph_st(std::move(stream->captured));
   return cudaSuccess;
 }
@@ -405,6 +418,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
 cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* exec,
                                           cudaGraph_t graph,
                                           unsigned long long) {
+  if (Fails(Call::kInstantiate)) return cudaErrorMemoryAllocation;
   *exec = new CUgraphExec_st{graph->work};
   return cudaSuccess;
 }
@@ -415,6 +429,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t) {
+  if (Fails(Call::kGraphLaunch)) return cudaErrorMemoryAllocation;
   for (const Work& work : exec->work) {
     if (const cudaError_t error = work(); error != cudaSuccess) return error;
   }

@@ -94,8 +94,16 @@ cudaError_t LaunchKernel(dim3 grid, dim3 block, int64_t dynamic_shared_bytes,
 // Runs `work` on the stream, as a library does with kernels of its own.
 cudaError_t Queue(cudaStream_t stream, std::function<cudaError_t()> work);
 
-// The launch after the next `launches` fails, as one with a bad configuration.
-void FailLaunch(int launches);
+// Calls that can be made to fail as they do on a GPU that is none the worse.
+enum class Call {
+  kLaunch,  // as one with a bad configuration
+  kBeginCapture,
+  kEndCapture,
+  kInstantiate,  // for lack of memory, as the next
+  kGraphLaunch,
+};
+// The call after the next `calls` of its kind fails; -1: none.
+void Fail(Call call, int calls);
 
 // Forgets a sticky error of the thread's device. Memory stays as it is.
 void ResetDevice();
