@@ -130,6 +130,7 @@ class Backend {
   virtual Status LinearCrossEntropy(const LinearCrossEntropyParams& p) = 0;
   virtual Status AdamW(const AdamWParams& p) = 0;
   virtual Status SumSquares(const SumSquaresParams& p) = 0;
+  virtual Status ZeroRows(const ZeroRowsParams& p) = 0;
   virtual Status Scale(const ScaleParams& p) = 0;
   virtual Status ScaleColumns(const ScaleColumnsParams& p) = 0;
   virtual Status Add(const AddParams& p) = 0;

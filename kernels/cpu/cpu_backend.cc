@@ -134,6 +134,10 @@ Status CpuBackend::SumSquares(const SumSquaresParams& p) {
   return Guarded(p, cpu::SumSquares, *context_);
 }
 
+Status CpuBackend::ZeroRows(const ZeroRowsParams& p) {
+  return Guarded(p, cpu::ZeroRows, *context_);
+}
+
 Status CpuBackend::Scale(const ScaleParams& p) {
   return Guarded(p, cpu::Scale, *context_);
 }

@@ -30,6 +30,7 @@ void EmbeddingBackward(const EmbeddingBackwardParams& p, CpuContext& context);
 void LinearCrossEntropy(const LinearCrossEntropyParams& p, CpuContext& context);
 void AdamW(const AdamWParams& p, CpuContext& context);
 void SumSquares(const SumSquaresParams& p, CpuContext& context);
+void ZeroRows(const ZeroRowsParams& p, CpuContext& context);
 void Scale(const ScaleParams& p, CpuContext& context);
 void ScaleColumns(const ScaleColumnsParams& p, CpuContext& context);
 void Add(const AddParams& p, CpuContext& context);

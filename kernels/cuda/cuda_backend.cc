@@ -216,6 +216,10 @@ Status CudaBackend::SumSquares(const SumSquaresParams& p) {
   return Queue(p, SumSquaresCuda);
 }
 
+Status CudaBackend::ZeroRows(const ZeroRowsParams& p) {
+  return Queue(p, ZeroRowsCuda);
+}
+
 Status CudaBackend::Scale(const ScaleParams& p) { return Queue(p, ScaleCuda); }
 
 Status CudaBackend::ScaleColumns(const ScaleColumnsParams& p) {

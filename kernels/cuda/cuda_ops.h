@@ -39,6 +39,7 @@ Status LinearCrossEntropyCuda(const LinearCrossEntropyParams& p,
                               CudaContext& context);
 Status AdamWCuda(const AdamWParams& p, CudaContext& context);
 Status SumSquaresCuda(const SumSquaresParams& p, CudaContext& context);
+Status ZeroRowsCuda(const ZeroRowsParams& p, CudaContext& context);
 Status ScaleCuda(const ScaleParams& p, CudaContext& context);
 Status ScaleColumnsCuda(const ScaleColumnsParams& p, CudaContext& context);
 Status AddCuda(const AddParams& p, CudaContext& context);

@@ -43,6 +43,18 @@ Named NameOf(ValueCheck check) {
       return {"cache_compact", "keep", 0, Limit::kBelow};
     case ValueCheck::kCacheCompactOrder:
       return {"cache_compact", "keep", 0, Limit::kAscending};
+    case ValueCheck::kAdamWRows:
+      return {"adamw", "rows", 0, Limit::kBelow};
+    case ValueCheck::kAdamWRowOrder:
+      return {"adamw", "rows", 0, Limit::kAscending};
+    case ValueCheck::kSumSquaresRows:
+      return {"sum_squares", "rows", 0, Limit::kBelow};
+    case ValueCheck::kSumSquaresRowOrder:
+      return {"sum_squares", "rows", 0, Limit::kAscending};
+    case ValueCheck::kZeroRows:
+      return {"zero_rows", "rows", 0, Limit::kBelow};
+    case ValueCheck::kZeroRowOrder:
+      return {"zero_rows", "rows", 0, Limit::kAscending};
   }
   return {"unknown", "unknown", 0, Limit::kBelow};
 }

@@ -25,8 +25,14 @@ enum class ValueCheck : int {
   kCacheDecodeSlots,
   kCacheCompactKeep,
   kCacheCompactOrder,
+  kAdamWRows,
+  kAdamWRowOrder,
+  kSumSquaresRows,
+  kSumSquaresRowOrder,
+  kZeroRows,
+  kZeroRowOrder,
 };
-inline constexpr int kValueChecks = 12;
+inline constexpr int kValueChecks = 18;
 
 struct DeviceFault {
   static constexpr unsigned long long kNone = ~0ull;

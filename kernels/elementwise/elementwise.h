@@ -18,6 +18,12 @@ struct SumSquaresParams {
   ConstTensorView rows{};
 };
 
+// x[rows[i]] = 0.
+struct ZeroRowsParams {
+  TensorView x;          // [rows, columns] f32
+  ConstTensorView rows;  // [count] i32 ascending
+};
+
 // x *= factor.
 struct ScaleParams {
   TensorView x;  // f32

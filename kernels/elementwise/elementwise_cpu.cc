@@ -116,6 +116,17 @@ void SumSquares(const SumSquaresParams& p, CpuContext& context) {
   *p.result = sum;
 }
 
+void ZeroRows(const ZeroRowsParams& p, CpuContext& context) {
+  const int64_t columns = p.x.shape[1];
+  ParallelBlocks(context.pool, p.rows.shape[0], RowsPerTask(columns),
+                 [&](int64_t begin, int64_t end, int) {
+                   for (int64_t i = begin; i < end; ++i) {
+                     std::fill_n(At(p.x, p.rows.as<int32_t>()[i]), columns,
+                                 0.0f);
+                   }
+                 });
+}
+
 void Scale(const ScaleParams& p, CpuContext& context) {
   ParallelBlocks(context.pool, p.x.num_elements(), kTaskElements,
                  [&](int64_t begin, int64_t end, int) {

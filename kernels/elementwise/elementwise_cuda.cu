@@ -2,6 +2,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device_util.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/row_list.h"
 
 namespace sinklora::kernels::cuda {
 namespace {
@@ -9,17 +10,63 @@ namespace {
 // Elements whose squares one block adds: the order depends on nothing else.
 constexpr int64_t kSumElements = 64 * kBlockThreads;
 
+// The thread's squares of x[from, to), added to `sum`: those of elements that
+// are a multiple of kBlockThreads behind element `first` + threadIdx.x.
+// REQUIRES: first <= from.
+SINKLORA_DEVICE double AddSquares(const float* x, int64_t first, int64_t from,
+                                  int64_t to, double sum) {
+  const int64_t own = first + threadIdx.x;
+  const int64_t skipped =
+      own < from ? CeilDiv(from - own, kBlockThreads) * kBlockThreads : 0;
+  for (int64_t i = own + skipped; i < to; i += kBlockThreads) {
+    const double value = x[i];
+    sum = fma(value, value, sum);
+  }
+  return sum;
+}
+
 SINKLORA_GLOBAL void SquaresKernel(const float* x, int64_t n, double* sums) {
   SINKLORA_SHARED(double[kBlockWarps], shared);
   const int64_t begin = blockIdx.x * kSumElements;
   const int64_t end = begin + kSumElements < n ? begin + kSumElements : n;
-  double sum = 0.0;
-  for (int64_t i = begin + threadIdx.x; i < end; i += kBlockThreads) {
-    const double value = x[i];
-    sum += value * value;
-  }
+  double sum = AddSquares(x, begin, begin, end, 0.0);
   sum = BlockSum(sum, shared);
   if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+// The same sums where x is zero outside of the listed rows: zeros add nothing,
+// so that what is left out changes no bit. Block (place in the list, which of
+// the ranges of kSumElements that its row touches): that of the first row which
+// touches a range adds up all that do. Sums of the other ranges stay.
+SINKLORA_GLOBAL void RowSquaresKernel(const float* x, RowList list,
+                                      double* sums, DeviceFaults* faults) {
+  SINKLORA_SHARED(double[kBlockWarps], shared);
+  const int64_t place = blockIdx.x;
+  if (!list.Good(place)) {
+    if (blockIdx.y == 0 && threadIdx.x == 0) {
+      list.Note(place, faults, ValueCheck::kSumSquaresRows,
+                ValueCheck::kSumSquaresRowOrder);
+    }
+    return;
+  }
+  const int64_t row = list[place] * list.columns;
+  const int64_t range = row / kSumElements + blockIdx.y;
+  const int64_t begin = range * kSumElements;
+  const int64_t end = begin + kSumElements;
+  if (begin >= row + list.columns) return;
+  if (place > 0 && (list[place - 1] + int64_t{1}) * list.columns > begin) {
+    return;
+  }
+  double sum = 0.0;
+  for (int64_t i = place; i < list.count && list.Good(i); ++i) {
+    const int64_t from = list[i] * list.columns;
+    if (from >= end) break;
+    const int64_t to = from + list.columns;
+    sum = AddSquares(x, begin, from > begin ? from : begin, to < end ? to : end,
+                     sum);
+  }
+  sum = BlockSum(sum, shared);
+  if (threadIdx.x == 0) sums[range] = sum;
 }
 
 SINKLORA_GLOBAL void SumKernel(const double* x, int64_t n, double* sum) {
@@ -28,6 +75,16 @@ SINKLORA_GLOBAL void SumKernel(const double* x, int64_t n, double* sum) {
   for (int64_t i = threadIdx.x; i < n; i += kBlockThreads) part += x[i];
   part = BlockSum(part, shared);
   if (threadIdx.x == 0) *sum = part;
+}
+
+// Block (place in the list, range of kRowColumns).
+SINKLORA_GLOBAL void ZeroRowsKernel(float* x, RowList list,
+                                    DeviceFaults* faults) {
+  const RowPart part =
+      list.Part(faults, ValueCheck::kZeroRows, ValueCheck::kZeroRowOrder);
+  for (int64_t i = part.begin + threadIdx.x; i < part.end; i += kBlockThreads) {
+    x[i] = 0.0f;
+  }
 }
 
 SINKLORA_GLOBAL void ScaleKernel(float* x, float factor, int64_t n) {
@@ -65,6 +122,24 @@ LaunchShape FlatShape(int64_t n, const CudaContext& context) {
           .block = dim3(kBlockThreads)};
 }
 
+// The sums of all `blocks` ranges.
+Status SquaresOfRows(const SumSquaresParams& p, double* sums, int64_t blocks,
+                     CudaContext& context) {
+  const RowList list = RowListOf(p.rows, p.x);
+  if (blocks == 0) return OkStatus();
+  Status status = context.runtime().Zero(
+      sums, blocks * static_cast<int64_t>(sizeof(double)));
+  if (!status.ok()) return status;
+  // A row touches one range more than it fills.
+  const int64_t ranges = CeilDiv(list.columns, kSumElements) + 1;
+  return Launch("sum_squares_of_rows", RowSquaresKernel,
+                {.grid = dim3(static_cast<unsigned>(list.count),
+                              static_cast<unsigned>(ranges)),
+                 .block = dim3(kBlockThreads)},
+                context.stream(), p.x.as<float>(), list, sums,
+                context.faults());
+}
+
 }  // namespace
 
 Status SumSquaresCuda(const SumSquaresParams& p, CudaContext& context) {
@@ -74,11 +149,13 @@ Status SumSquaresCuda(const SumSquaresParams& p, CudaContext& context) {
   double* total = nullptr;
   Status status = context.Scratch(blocks, &sums);
   if (status.ok()) status = context.Scratch(1, &total);
-  if (status.ok()) {
+  if (status.ok() && p.rows.empty()) {
     status = Launch("sum_squares", SquaresKernel,
                     {.grid = dim3(static_cast<unsigned>(blocks)),
                      .block = dim3(kBlockThreads)},
                     context.stream(), p.x.as<float>(), n, sums);
+  } else if (status.ok()) {
+    status = SquaresOfRows(p, sums, blocks, context);
   }
   if (status.ok()) {
     status = Launch("sum_squares", SumKernel,
@@ -87,6 +164,12 @@ Status SumSquaresCuda(const SumSquaresParams& p, CudaContext& context) {
   }
   if (!status.ok()) return status;
   return context.CopyToHost(total, p.result, sizeof(double));
+}
+
+Status ZeroRowsCuda(const ZeroRowsParams& p, CudaContext& context) {
+  const RowList list = RowListOf(p.rows, p.x);
+  return Launch("zero_rows", ZeroRowsKernel, ShapeOf(list), context.stream(),
+                p.x.as<float>(), list, context.faults());
 }
 
 Status ScaleCuda(const ScaleParams& p, CudaContext& context) {

@@ -15,6 +15,14 @@ void SumSquares(const SumSquaresParams& p) {
   *p.result = sum;
 }
 
+void ZeroRows(const ZeroRowsParams& p) {
+  const int64_t columns = p.x.shape[1];
+  for (int64_t i = 0; i < p.rows.shape[0]; ++i) {
+    float* row = p.x.as<float>() + p.rows.as<int32_t>()[i] * columns;
+    for (int64_t j = 0; j < columns; ++j) row[j] = 0.0f;
+  }
+}
+
 void Scale(const ScaleParams& p) {
   for (int64_t i = 0; i < p.x.num_elements(); ++i) {
     p.x.as<float>()[i] *= p.factor;

@@ -13,6 +13,14 @@ Status Validate(const SumSquaresParams& p, Values values) {
       .status();
 }
 
+Status Validate(const ZeroRowsParams& p, Values values) {
+  return Validator("zero_rows", values)
+      .Flat("x", p.x, kF32, kAny)
+      .Tensor("rows", p.rows, kI32, {kAny})
+      .AscendingRows(p.rows, "x", p.x)
+      .status();
+}
+
 Status Validate(const ScaleParams& p) {
   return Validator("scale").Flat("x", p.x, kF32, kAny).status();
 }

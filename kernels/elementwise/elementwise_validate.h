@@ -13,6 +13,7 @@
 namespace sinklora::kernels {
 
 Status Validate(const SumSquaresParams& p, Values values = Values::kOnHost);
+Status Validate(const ZeroRowsParams& p, Values values = Values::kOnHost);
 Status Validate(const ScaleParams& p);
 Status Validate(const ScaleColumnsParams& p);
 Status Validate(const AddParams& p);

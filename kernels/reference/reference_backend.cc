@@ -95,6 +95,10 @@ Status ReferenceBackend::SumSquares(const SumSquaresParams& p) {
   return Checked(p, reference::SumSquares);
 }
 
+Status ReferenceBackend::ZeroRows(const ZeroRowsParams& p) {
+  return Checked(p, reference::ZeroRows);
+}
+
 Status ReferenceBackend::Scale(const ScaleParams& p) {
   return Checked(p, reference::Scale);
 }

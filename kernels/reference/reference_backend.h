@@ -39,6 +39,7 @@ class ReferenceBackend final : public HostBackend {
   Status LinearCrossEntropy(const LinearCrossEntropyParams& p) override;
   Status AdamW(const AdamWParams& p) override;
   Status SumSquares(const SumSquaresParams& p) override;
+  Status ZeroRows(const ZeroRowsParams& p) override;
   Status Scale(const ScaleParams& p) override;
   Status ScaleColumns(const ScaleColumnsParams& p) override;
   Status Add(const AddParams& p) override;

@@ -28,6 +28,7 @@ void EmbeddingBackward(const EmbeddingBackwardParams& p);
 void LinearCrossEntropy(const LinearCrossEntropyParams& p);
 void AdamW(const AdamWParams& p);
 void SumSquares(const SumSquaresParams& p);
+void ZeroRows(const ZeroRowsParams& p);
 void Scale(const ScaleParams& p);
 void ScaleColumns(const ScaleColumnsParams& p);
 void Add(const AddParams& p);

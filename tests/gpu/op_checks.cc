@@ -236,6 +236,46 @@ void CheckPointwise(Checker* checker, int64_t tokens, int64_t dim) {
                  {kPointwise, kPointwise, kPointwise});
 }
 
+// Ops that look at the listed rows alone, which are every third.
+void CheckRows(Checker* checker, int64_t rows, int64_t columns) {
+  std::vector<int32_t> listed;
+  HostData grad = HostData::Random(kF32, {rows, columns}, 24);
+  for (int32_t row = 0; row < rows; ++row) {
+    if (row % 3 == 0) {
+      listed.push_back(row);
+    } else {
+      std::memset(grad.view().as<float>() + row * columns, 0,
+                  static_cast<size_t>(columns) * sizeof(float));
+    }
+  }
+  HostData list = HostData::Ints({static_cast<int64_t>(listed.size())}, listed);
+  HostData zeros = grad;
+  std::memset(zeros.view().data, 0, zeros.bytes().size());
+  checker->Check(
+      "rows", Text({rows, columns}),
+      [&](Backend& backend, Outputs* out) {
+        *out = {HostData::Random(kF32, {rows, columns}, 25), zeros, zeros, grad,
+                HostData(kF32, {1})};
+        double squares = 0;
+        Status status = backend.SumSquares(
+            {.x = grad.view(), .result = &squares, .rows = list.view()});
+        (*out)[4].view().as<float>()[0] = static_cast<float>(squares);
+        if (status.ok()) {
+          status = backend.AdamW({.param = (*out)[0].view(),
+                                  .grad = grad.view(),
+                                  .m = (*out)[1].view(),
+                                  .v = (*out)[2].view(),
+                                  .step = 1,
+                                  .learning_rate = 1e-3f,
+                                  .grad_scale = 0.5f,
+                                  .rows = list.view()});
+        }
+        if (!status.ok()) return status;
+        return backend.ZeroRows({.x = (*out)[3].view(), .rows = list.view()});
+      },
+      {kPointwise, kPointwise, kPointwise, kExact, SumTolerance(4)});
+}
+
 void CheckTokens(Checker* checker, int64_t tokens, int64_t dim) {
   const int64_t vocab = 97;
   std::vector<int32_t> ids, labels, positions;
@@ -342,6 +382,7 @@ void CheckAllOps(Checker* checker, bool quick) {
   CheckNorm(checker, 5, 288);
   CheckPointwise(checker, 5, 300);
   CheckTokens(checker, 70, 64);
+  CheckRows(checker, 40, 300);
   for (const auto format : {QuantizedFormat::kInt8, QuantizedFormat::kInt4}) {
     CheckQuantized(checker, format, 1, 130, 95, kF32);
     CheckQuantized(checker, format, 6, 65, 64, kBF16);
@@ -367,6 +408,7 @@ void CheckAllOps(Checker* checker, bool quick) {
       CheckPointwise(checker, tokens, dim);
     }
     for (int64_t dim : {16, 64, 512, 1028}) CheckTokens(checker, tokens, dim);
+    for (int64_t dim : {7, 4096, 16500}) CheckRows(checker, tokens, dim);
   }
   for (const auto format : {QuantizedFormat::kInt8, QuantizedFormat::kInt4}) {
     for (int64_t m : {1, 2, 5, 40}) {

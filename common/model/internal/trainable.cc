@@ -99,9 +99,8 @@ absl::Status TrainableSet::ZeroGradients() {
       SL_RETURN_IF_ERROR(Zero(backend_, t.grad.view()));
       continue;
     }
-    for (const auto& [begin, count] : t.gradient_rows.runs()) {
-      SL_RETURN_IF_ERROR(Zero(backend_, t.grad.view().Rows(begin, count)));
-    }
+    SL_RETURN_IF_KERNEL_ERROR(backend_->ZeroRows(
+        {.x = t.grad.view(), .rows = t.gradient_rows.view()}));
     t.gradient_rows.Clear();
   }
   return absl::OkStatus();

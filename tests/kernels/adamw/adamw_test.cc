@@ -115,9 +115,9 @@ TEST(AdamWTest, RefusesBadParams) {
 // Rows that have never had a gradient stay as they are, so leaving them out
 // changes no bit.
 TEST(AdamWTest, RowsGiveTheBitsOfAllOfThem) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name, 3);
-    for (const int64_t columns : {1, 17, 300}) {
+    for (const int64_t columns : {1, 17, 300, 1025}) {
       const std::vector<int32_t> rows = {0, 3, 4, 40, 60};
       const HostTensor indices = HostTensor::Ints({5}, rows);
       HostTensor grad = HostTensor::Zeros(DType::kF32, {61, columns});
@@ -153,7 +153,7 @@ TEST(AdamWTest, RowsGiveTheBitsOfAllOfThem) {
 }
 
 TEST(AdamWTest, RefusesRowsThatAreNot) {
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {kTested, "reference"}) {
     const auto backend = Open(name);
     HostTensor x = HostTensor::Zeros(DType::kF32, {5, 4});
     const auto refused = [&](const std::vector<int32_t>& rows, float decay,

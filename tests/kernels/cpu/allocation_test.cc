@@ -175,6 +175,10 @@ std::vector<Op> AllocationTest::Ops() {
        [this, &b] {
          return b.Cast({.x = table_.view(), .out = half_.view()});
        }},
+      {"zero_rows",
+       [this, &b] {
+         return b.ZeroRows({.x = grad_.view(), .rows = rows_.view()});
+       }},
       {"zero",
        [this, &b] { return b.Zero(grad_.view().data, kVocab * kDim * 4); }},
   };

@@ -246,6 +246,11 @@ void Visit(AddParams& p, F f) {
   f(p.out);
 }
 template <typename F>
+void Visit(ZeroRowsParams& p, F f) {
+  f(p.x);
+  f(p.rows);
+}
+template <typename F>
 void Visit(CastParams& p, F f) {
   f(p.x);
   f(p.out);
@@ -387,6 +392,9 @@ class HostViewBackend final : public HostBackend {
   }
   Status SumSquares(const SumSquaresParams& p) override {
     return Run(p, &Backend::SumSquares);
+  }
+  Status ZeroRows(const ZeroRowsParams& p) override {
+    return Run(p, &Backend::ZeroRows);
   }
   Status Scale(const ScaleParams& p) override {
     return Run(p, &Backend::Scale);

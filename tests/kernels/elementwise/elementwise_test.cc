@@ -70,6 +70,47 @@ TEST_P(ElementwiseTest, SumSquaresDoesNotOverflowAndKeepsNaN) {
   EXPECT_TRUE(std::isnan(got));
 }
 
+TEST_P(ElementwiseTest, ZeroRowsTouchesNoOther) {
+  for (const int64_t columns : {1, 31, 1024, 1025, 2500}) {
+    for (const std::vector<int32_t>& rows : std::vector<std::vector<int32_t>>{
+             {}, {0}, {3, 4, 5}, {0, 7, 8}, {8}}) {
+      HostTensor x = HostTensor::Random(DType::kF32, {9, columns}, columns);
+      HostTensor want = x;
+      for (const int32_t row : rows) {
+        for (int64_t i = 0; i < columns; ++i) want.Set(0.0, row, i);
+      }
+      const HostTensor indices =
+          HostTensor::Ints({static_cast<int64_t>(rows.size())}, rows);
+      ASSERT_TRUE(
+          Ok(backend_->ZeroRows({.x = x.view(), .rows = indices.view()})));
+      EXPECT_TRUE(BitEqual(x.view(), want.view())) << columns;
+    }
+  }
+}
+
+TEST_P(ElementwiseTest, RefusesRowsThatAreNot) {
+  HostTensor x = HostTensor::Zeros(DType::kF32, {5, 4});
+  double sum = 0.0;
+  for (const auto& [rows, why] :
+       std::vector<std::pair<std::vector<int32_t>, std::string>>{
+           {{0, 5}, "[0, 5)"},
+           {{-1, 7}, "[0, 5)"},
+           {{2, 2}, "> 2"},
+           {{3, 1, 2}, "> 3"}}) {
+    const HostTensor indices =
+        HostTensor::Ints({static_cast<int64_t>(rows.size())}, rows);
+    EXPECT_TRUE(
+        Refused(backend_->ZeroRows({.x = x.view(), .rows = indices.view()}),
+                {"zero_rows: rows[", why}));
+    EXPECT_TRUE(
+        Refused(backend_->SumSquares(
+                    {.x = x.view(), .result = &sum, .rows = indices.view()}),
+                {"sum_squares: rows[", why}));
+  }
+  EXPECT_TRUE(Refused(backend_->ZeroRows({.x = x.view(), .rows = {}}),
+                      {"zero_rows: rows.rank is 0"}));
+}
+
 TEST_P(ElementwiseTest, ScaleIsExactlyRounded) {
   for (int64_t n : {1, 15, 16, 17, 66000}) {
     HostTensor x = HostTensor::Random(DType::kF32, {n}, n);
