@@ -231,9 +231,11 @@ absl::Status SequenceImpl::RunLayer(int64_t index, const Chunk& chunk) {
                                      .scale = scale,
                                      .window = graph.config->window(index),
                                      .out = SplitHeads(a.attention, head_dim),
-                                     .lse = a.lse}));
+                                     .lse = a.lse,
+                                     .product_dtype = graph.product_dtype}));
   if (cache_.has_scores()) {
-    SL_RETURN_IF_ERROR(cache_.AddScores(index, q, a.lse, scale));
+    SL_RETURN_IF_ERROR(
+        cache_.AddScores(index, q, a.lse, scale, graph.product_dtype));
   }
   return ForwardMlp(graph, w, x, chunk.lora, a,
                     chunk.residual[(index + 1) % 2]);

@@ -69,10 +69,10 @@ Status Upload(const std::vector<T>& values, CudaContext& context,
                               count * static_cast<int64_t>(sizeof(T)));
 }
 
-// Copies x to [heads, tokens, padded_dim] in scratch memory.
+// Copies x to [heads / group, tokens, group, padded_dim] in scratch memory.
 Status Pack(const char* name, const ConstTensorView& x, int padded_dim,
             float scale, bool only_finite, Marks marks, CudaContext& context,
-            const bf16_t** out);
+            const bf16_t** out, int group = 1);
 
 // Uploads the query tiles of `tile_rows` and describes their grid.
 Status MakeQueryGrid(const AttentionPattern& pattern, int64_t heads,

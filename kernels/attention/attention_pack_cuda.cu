@@ -8,9 +8,9 @@ namespace {
 
 struct PackArgs {
   ConstTokenRows from;
-  bf16_t* to;  // [heads, tokens, padded_dim]
+  bf16_t* to;  // [heads / group, tokens, group, padded_dim]
   int64_t tokens;
-  int heads, head_dim, padded_dim;
+  int heads, group, head_dim, padded_dim;
   float scale;
   bool only_finite;
   Marks marks{};  // set with only_finite, when given
@@ -42,7 +42,8 @@ SINKLORA_GLOBAL void PackKernel(PackArgs a) {
     a.marks.bad[h * a.tokens + t] = 1;
     *a.marks.any = 1;
   }
-  bf16_t* to = a.to + (h * a.tokens + t) * a.padded_dim + column;
+  const int64_t packed = (h / a.group * a.tokens + t) * a.group + h % a.group;
+  bf16_t* to = a.to + packed * a.padded_dim + column;
   *reinterpret_cast<uint4*>(to) = PackEight(x);
 }
 
@@ -132,7 +133,7 @@ unsigned PackBlocks(int64_t threads) {
 
 Status Pack(const char* name, const ConstTensorView& x, int padded_dim,
             float scale, bool only_finite, Marks marks, CudaContext& context,
-            const bf16_t** out) {
+            const bf16_t** out, int group) {
   const int64_t rows = x.shape[0] * x.shape[1];
   bf16_t* to = nullptr;
   Status status = context.Scratch(rows * padded_dim, &to);
@@ -142,6 +143,7 @@ Status Pack(const char* name, const ConstTensorView& x, int padded_dim,
                       .to = to,
                       .tokens = x.shape[0],
                       .heads = static_cast<int>(x.shape[1]),
+                      .group = group,
                       .head_dim = static_cast<int>(x.shape[2]),
                       .padded_dim = padded_dim,
                       .scale = scale,

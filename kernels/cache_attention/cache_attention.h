@@ -46,6 +46,10 @@ struct CacheWriteParams {
 // positions[j] <= position[t] and, with a window, position[t] - positions[j] <
 // window. A query with no visible slot is kInvalidArgument: a token always sees
 // itself. Row bits do not depend on `tokens`.
+//
+// `product_dtype` kBF16 allows matrix products of bf16 operands, as in
+// attention.h: queries, keys, values and probabilities are rounded to bf16,
+// sums, softmax and lse stay f32. GPUs do so; on the CPU products stay f32.
 struct CacheAttentionParams {
   ConstTensorView q;         // [tokens, heads, head_dim] f32, after RoPE
   ConstTensorView position;  // [tokens] i32
@@ -54,6 +58,7 @@ struct CacheAttentionParams {
   int64_t window = 0;  // tokens a query sees, itself included; 0: all
   TensorView out;      // [tokens, heads, head_dim] f32
   TensorView lse{};    // [heads, tokens] f32; or empty
+  DType product_dtype = DType::kF32;  // or kBF16
 };
 
 // scores[kv_head][j] += sum over queries t and the query heads of the group of
@@ -67,8 +72,9 @@ struct CacheColumnSumsParams {
   ConstTensorView lse;       // [heads, tokens] f32
   CacheView cache;
   float scale = 0.0f;
-  int64_t window = 0;  // as of the attention
-  TensorView scores;   // [kv_heads, slots] f32, added to
+  int64_t window = 0;                 // as of the attention
+  TensorView scores;                  // [kv_heads, slots] f32, added to
+  DType product_dtype = DType::kF32;  // or kBF16; that of the attention
 };
 
 // Moves slot keep[h][i] of every kv head h to slot i, in k, v, their scales,

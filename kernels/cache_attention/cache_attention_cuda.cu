@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "kernels/attention/attention_host_cuda.h"
 #include "kernels/cache_attention/cache_attend_cuda-inl.h"
 #include "kernels/cache_attention/cache_host_cuda.h"
 #include "kernels/cache_attention/cache_tile_cuda-inl.h"
@@ -77,19 +78,6 @@ CachePart PartOf(const TensorView& x, const TensorView& scale) {
   };
   return {x.data,          x.stride[0],   x.stride[1],        scale.as<float>(),
           scale.stride[0], begins_at(16), begins_at(2 * size)};
-}
-
-// What attention and column sums have in common.
-template <typename Params>
-CacheArgs QueryArgsOf(const Params& p) {
-  CacheArgs a = ArgsOf(p.cache, p.window, p.scale);
-  a.q = p.q.template as<float>();
-  a.q_token = p.q.stride[0];
-  a.q_head = p.q.stride[1];
-  a.position = p.position.template as<int32_t>();
-  a.group = static_cast<int>(p.q.shape[1] / p.cache.k.shape[0]);
-  a.rows = static_cast<int>(p.q.shape[0]) * a.group;
-  return a;
 }
 
 template <typename T, int kRows>
@@ -182,6 +170,9 @@ CacheArgs ArgsOf(const CacheView& cache, int64_t window, float scale) {
 Status CacheAttentionCuda(const CacheAttentionParams& p, CudaContext& context) {
   const CacheArgs a = QueryArgsOf(p);
   if (a.rows == 0) return OkStatus();
+  if (UsesTensorCores(p.product_dtype, a.head_dim)) {
+    return AttendOnTensorCores(p, context);
+  }
   const CacheOut out{.out = p.out.as<float>(),
                      .out_token = p.out.stride[0],
                      .out_head = p.out.stride[1],
@@ -204,6 +195,9 @@ Status CacheAttentionCuda(const CacheAttentionParams& p, CudaContext& context) {
 Status CacheColumnSumsCuda(const CacheColumnSumsParams& p,
                            CudaContext& context) {
   if (p.q.shape[0] == 0 || p.q.shape[1] == 0) return OkStatus();
+  if (UsesTensorCores(p.product_dtype, p.q.shape[2])) {
+    return AddColumnsOnTensorCores(p, context);
+  }
   switch (p.cache.k.dtype) {
     case DType::kBF16:
       return AddColumns<bf16_t>(p, context);

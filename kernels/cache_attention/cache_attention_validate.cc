@@ -40,14 +40,17 @@ namespace {
 
 void CheckQueries(const ConstTensorView& q, const ConstTensorView& position,
                   const CacheView& cache, float scale, int64_t window,
-                  Validator* check) {
+                  DType product_dtype, Validator* check) {
   CheckCache(cache, check);
   check
       ->Tensor("q", q, kF32,
                {kAny, kAny, {cache.k.shape[2], "head_dim of cache.k"}})
       .Tensor("position", position, kI32, {{q.shape[0], "tokens of q"}})
       .Value(std::isfinite(scale), "scale", scale, "finite")
-      .Value(window >= 0, "window", window, ">= 0");
+      .Value(window >= 0, "window", window, ">= 0")
+      .Value(product_dtype == DType::kF32 || product_dtype == DType::kBF16,
+             "product_dtype", static_cast<int64_t>(product_dtype),
+             "f32 or bf16");
   if (!check->ok()) return;
   check->Value(q.shape[1] % cache.k.shape[0] == 0, "q.shape[1]", q.shape[1],
                "a multiple of " + std::to_string(cache.k.shape[0]) +
@@ -110,7 +113,8 @@ Status Validate(const CacheAttentionParams& p, Values values) {
   const Extent tokens{p.q.shape[0], "tokens of q"};
   const Extent heads{p.q.shape[1], "heads of q"};
   Validator check("cache_attention", values);
-  CheckQueries(p.q, p.position, p.cache, p.scale, p.window, &check);
+  CheckQueries(p.q, p.position, p.cache, p.scale, p.window, p.product_dtype,
+               &check);
   check
       .Tensor("out", p.out, kF32,
               {tokens, heads, {p.q.shape[2], "head_dim of q"}})
@@ -123,7 +127,8 @@ Status Validate(const CacheColumnSumsParams& p) {
   const Extent tokens{p.q.shape[0], "tokens of q"};
   const Extent heads{p.q.shape[1], "heads of q"};
   Validator check("cache_column_sums");
-  CheckQueries(p.q, p.position, p.cache, p.scale, p.window, &check);
+  CheckQueries(p.q, p.position, p.cache, p.scale, p.window, p.product_dtype,
+               &check);
   check.Tensor("lse", p.lse, kF32, {heads, tokens})
       .Tensor("scores", p.scores, kF32,
               {{p.cache.k.shape[0], "kv heads of cache.k"},

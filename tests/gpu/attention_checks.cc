@@ -101,7 +101,7 @@ void CheckPatterns(Checker* checker, const Shape& s, DType product) {
 
 // Writes tokens into a cache, attends, sums columns and compacts.
 void CheckCache(Checker* checker, const Shape& s, DType storage, int64_t used,
-                int64_t tokens) {
+                int64_t tokens, DType product) {
   const int64_t slots = used + 7;
   std::vector<int32_t> positions, places, keep, last;
   for (int64_t t = 0; t < used; ++t) {
@@ -157,7 +157,8 @@ void CheckCache(Checker* checker, const Shape& s, DType storage, int64_t used,
                                        .cache = cache,
                                        .scale = scale,
                                        .out = (*out)[0].view(),
-                                       .lse = lse.view()});
+                                       .lse = lse.view(),
+                                       .product_dtype = product});
     }
     if (status.ok()) {
       status = backend.CacheColumnSums({.q = q.view(),
@@ -165,7 +166,8 @@ void CheckCache(Checker* checker, const Shape& s, DType storage, int64_t used,
                                         .lse = lse.view(),
                                         .cache = cache,
                                         .scale = scale,
-                                        .scores = (*out)[1].view()});
+                                        .scores = (*out)[1].view(),
+                                        .product_dtype = product});
     }
     if (status.ok()) {
       status = backend.CacheCompact(
@@ -174,7 +176,7 @@ void CheckCache(Checker* checker, const Shape& s, DType storage, int64_t used,
     out->push_back(cache_positions);
     return status;
   };
-  const Tolerance near = AttentionTolerance(s.head_dim, kLargestScore);
+  const Tolerance near = AttentionTolerance(s.head_dim, kLargestScore, product);
   Tolerance sums = near;
   sums.of_largest += SumTolerance(tokens * s.heads).of_largest;
   const char* name = storage == DType::kI8     ? "cache_i8"
@@ -182,7 +184,8 @@ void CheckCache(Checker* checker, const Shape& s, DType storage, int64_t used,
                                                : "cache_f32";
   checker->Check(name,
                  Text(s) + " used " + std::to_string(used) + " tokens " +
-                     std::to_string(tokens),
+                     std::to_string(tokens) +
+                     (product == DType::kBF16 ? " bf16 products" : ""),
                  run, {near, sums, kExact});
 }
 
@@ -305,7 +308,8 @@ void CheckDecode(Checker* checker, const Shape& s, DType storage,
 
 void CheckAttentionOps(Checker* checker, bool quick) {
   CheckPatterns(checker, {4, 2, 64}, DType::kBF16);
-  CheckCache(checker, {4, 2, 64}, DType::kBF16, 70, 3);
+  CheckCache(checker, {4, 2, 64}, DType::kBF16, 70, 3, kF32);
+  CheckCache(checker, {4, 2, 64}, DType::kBF16, 70, 3, DType::kBF16);
   CheckDecode(checker, {4, 2, 64}, DType::kBF16, {1, 300, 40});
   if (quick) return;
   for (const Shape& s : {Shape{4, 4, 128}, Shape{8, 2, 128}, Shape{2, 1, 32},
@@ -313,8 +317,9 @@ void CheckAttentionOps(Checker* checker, bool quick) {
     CheckPatterns(checker, s, DType::kBF16);
     CheckPatterns(checker, s, kF32);
     for (const DType storage : {kF32, DType::kBF16, DType::kI8}) {
-      for (int64_t tokens : {1, 5, 64}) {
-        CheckCache(checker, s, storage, 400, tokens);
+      for (int64_t tokens : {1, 5, 64, 200}) {
+        CheckCache(checker, s, storage, 400, tokens, kF32);
+        CheckCache(checker, s, storage, 400, tokens, DType::kBF16);
       }
       CheckDecode(checker, s, storage, {700, 1, 128, 5000, 129, 33});
     }

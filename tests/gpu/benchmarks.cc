@@ -58,7 +58,14 @@ class Bench {
  private:
   Status Attention(int64_t tokens, int64_t kv_heads, const std::string& name,
                    const AttentionPattern& pattern);
+  struct CacheData {
+    TensorView q, out, lse, scores, position;
+    kernels::CacheView cache;
+  };
+  static Status MakeCache(Memory* memory, int64_t used, int64_t kv_heads,
+                          int64_t tokens, CacheData* out);
   Status Decode(int64_t used, int64_t kv_heads);
+  Status Prefill(int64_t used, int64_t kv_heads, DType product);
   Status Layers(const std::string& name, const LayerShape& shape);
   Status Weights(DType dtype, int64_t n, int64_t k);
   Status PackedWeights(kernels::QuantizedFormat format, int64_t n, int64_t k);
@@ -179,42 +186,89 @@ Status Bench::Attention(int64_t tokens, int64_t kv_heads,
                  });
 }
 
-Status Bench::Decode(int64_t used, int64_t kv_heads) {
-  Memory memory(context_);
-  TensorView q, out, position;
-  kernels::CacheView cache;
-  std::vector<int32_t> all;
+// A bf16 cache of `used` tokens, and queries of the last `tokens` of them.
+Status Bench::MakeCache(Memory* memory, int64_t used, int64_t kv_heads,
+                        int64_t tokens, CacheData* out) {
+  std::vector<int32_t> all, last;
   for (int64_t h = 0; h < kv_heads; ++h) {
     for (int64_t j = 0; j < used; ++j) all.push_back(static_cast<int32_t>(j));
   }
-  Status status = memory.Tensor(DType::kF32, {1, kHeads, kHeadDim}, &q);
+  for (int64_t j = used - tokens; j < used; ++j) {
+    last.push_back(static_cast<int32_t>(j));
+  }
+  Status status = memory->Tensor(DType::kF32, {kHeads, tokens}, &out->lse);
+  for (TensorView* x : {&out->q, &out->out}) {
+    if (!status.ok()) return status;
+    status = memory->Tensor(DType::kF32, {tokens, kHeads, kHeadDim}, x);
+  }
+  for (TensorView* x : {&out->cache.k, &out->cache.v}) {
+    if (!status.ok()) return status;
+    status = memory->Tensor(DType::kBF16, {kv_heads, used, kHeadDim}, x);
+  }
   if (status.ok()) {
-    status = memory.Tensor(DType::kF32, {1, kHeads, kHeadDim}, &out);
-  }
-  for (TensorView* x : {&cache.k, &cache.v}) {
-    if (status.ok()) {
-      status = memory.Tensor(DType::kBF16, {kv_heads, used, kHeadDim}, x);
-    }
+    status = memory->Tensor(DType::kF32, {kv_heads, used}, &out->scores);
   }
   if (status.ok()) {
-    status = memory.Ints(all, {kv_heads, used}, &cache.positions);
+    status = memory->Ints(all, {kv_heads, used}, &out->cache.positions);
   }
-  if (status.ok()) {
-    status = memory.Ints({static_cast<int32_t>(used - 1)}, {1}, &position);
-  }
+  out->cache.used = used;
+  return status.ok() ? memory->Ints(last, {tokens}, &out->position) : status;
+}
+
+Status Bench::Decode(int64_t used, int64_t kv_heads) {
+  Memory memory(context_);
+  CacheData x;
+  Status status = MakeCache(&memory, used, kv_heads, 1, &x);
   if (!status.ok()) return status;
-  cache.used = used;
   const double bytes = 2.0 * kv_heads * used * kHeadDim * 2;
   return Measure("decode",
                  "cache attention bf16 used=" + std::to_string(used) +
                      " Hkv=" + std::to_string(kv_heads),
                  bytes, "GB/s", [&] {
-                   return CacheAttentionCuda({.q = q,
-                                              .position = position,
-                                              .cache = cache,
+                   return CacheAttentionCuda({.q = x.q,
+                                              .position = x.position,
+                                              .cache = x.cache,
                                               .scale = 0.088f,
-                                              .out = out},
+                                              .out = x.out},
                                              *context_);
+                 });
+}
+
+// The last chunk of a prompt, and its column sums for H2O.
+Status Bench::Prefill(int64_t used, int64_t kv_heads, DType product) {
+  constexpr int64_t kTokens = 512;
+  Memory memory(context_);
+  CacheData x;
+  Status status = MakeCache(&memory, used, kv_heads, kTokens, &x);
+  const double pairs =
+      kHeads * (kTokens * (used - kTokens) + kTokens * (kTokens + 1) / 2.0);
+  const std::string shape =
+      std::string(product == DType::kBF16 ? "bf16" : "f32") +
+      " used=" + std::to_string(used) + " Hkv=" + std::to_string(kv_heads);
+  if (status.ok()) {
+    status = Measure("prefill", "cache attention " + shape,
+                     4.0 * pairs * kHeadDim, "TFLOP/s", [&] {
+                       return CacheAttentionCuda({.q = x.q,
+                                                  .position = x.position,
+                                                  .cache = x.cache,
+                                                  .scale = 0.088f,
+                                                  .out = x.out,
+                                                  .lse = x.lse,
+                                                  .product_dtype = product},
+                                                 *context_);
+                     });
+  }
+  if (!status.ok()) return status;
+  return Measure("prefill", "column sums " + shape, 2.0 * pairs * kHeadDim,
+                 "TFLOP/s", [&] {
+                   return CacheColumnSumsCuda({.q = x.q,
+                                               .position = x.position,
+                                               .lse = x.lse,
+                                               .cache = x.cache,
+                                               .scale = 0.088f,
+                                               .scores = x.scores,
+                                               .product_dtype = product},
+                                              *context_);
                  });
 }
 
@@ -327,6 +381,9 @@ Status Bench::Run() {
   for (const int64_t used : {8192, 65536}) {
     for (const int64_t kv_heads : {8, 32}) {
       parts.push_back([=, this] { return Decode(used, kv_heads); });
+    }
+    for (const DType product : {DType::kBF16, DType::kF32}) {
+      parts.push_back([=, this] { return Prefill(used, 8, product); });
     }
   }
   parts.push_back([this] { return Layers("8B shape", LayerShape{}); });

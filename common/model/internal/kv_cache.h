@@ -63,9 +63,11 @@ class KvCache {
 
   // H2O: adds the softmax column sums of the chunk's queries and checks that
   // they grew by exactly queries x group. kInternal with reason SCORE_INVARIANT
-  // when not, or when a score is not finite.
+  // when not, or when a score is not finite. `product_dtype`: that of the
+  // attention.
   absl::Status AddScores(int64_t layer, const kernels::ConstTensorView& q,
-                         const kernels::ConstTensorView& lse, float scale);
+                         const kernels::ConstTensorView& lse, float scale,
+                         kernels::DType product_dtype);
 
   // Values a step has of this sequence: one a layer and kv head.
   int64_t step_values() const {

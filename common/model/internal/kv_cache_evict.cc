@@ -43,7 +43,7 @@ void* Element(const TensorView& view, int64_t index) {
 absl::Status KvCache::AddScores(int64_t layer_index,
                                 const kernels::ConstTensorView& q,
                                 const kernels::ConstTensorView& lse,
-                                float scale) {
+                                float scale, kernels::DType product_dtype) {
   Layer& layer = layers_[layer_index];
   std::vector<double> before(static_cast<size_t>(kv_heads_));
   for (int64_t h = 0; h < kv_heads_; ++h) {
@@ -56,7 +56,8 @@ absl::Status KvCache::AddScores(int64_t layer_index,
                                  .cache = view(layer_index),
                                  .scale = scale,
                                  .window = layer.rule.window,
-                                 .scores = layer.scores.view()}));
+                                 .scores = layer.scores.view(),
+                                 .product_dtype = product_dtype}));
   SL_ASSIGN_OR_RETURN(layer.host_scores,
                       Download(backend_, layer.scores.view()));
   const double wanted =

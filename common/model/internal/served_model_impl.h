@@ -72,8 +72,8 @@ class ServedModelImpl : public ServedModel {
                                     int64_t score_from,
                                     const Cancellation* cancellation) override;
 
-  // `products` with packed matrices (see Multiply), and of attention without a
-  // cache beside matrices of 16 bits or less.
+  // `products` with packed matrices (see Multiply), and of the attention of
+  // prompts beside matrices of 16 bits or less.
   Graph graph(const RopeTable& rope, kernels::DType products) const {
     return {.backend = base_->backend(),
             .config = &base_->config(),

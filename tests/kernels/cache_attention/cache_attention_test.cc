@@ -18,50 +18,6 @@ using testing::BitEqual;
 using testing::TensorNear;
 using testing::Tolerance;
 
-constexpr double kLargestScore = 6.0;
-
-struct Attended {
-  HostTensor out, lse;
-};
-
-Attended Attend(Backend& backend, const Tokens& x, int64_t first, int64_t count,
-                Cache& cache, int64_t window = 0) {
-  const auto shape = x.q.view().shape;
-  Attended r{HostTensor::NaNs(DType::kF32, {count, shape[1], shape[2]}, 1),
-             HostTensor::NaNs(DType::kF32, {shape[1], count}, 2)};
-  EXPECT_TRUE(Ok(backend.CacheAttention(
-      {.q = x.q.view().Rows(first, count),
-       .position = Range(static_cast<int32_t>(first), count).view(),
-       .cache = cache.view(),
-       .scale = ScaleOf(x),
-       .window = window,
-       .out = r.out.view(),
-       .lse = r.lse.view()})));
-  EXPECT_TRUE(r.out.GapsUntouched() && r.lse.GapsUntouched());
-  return r;
-}
-
-void AddColumnSums(Backend& backend, const Tokens& x, int64_t first,
-                   int64_t count, const HostTensor& lse, Cache& cache,
-                   int64_t window = 0) {
-  ASSERT_TRUE(Ok(backend.CacheColumnSums(
-      {.q = x.q.view().Rows(first, count),
-       .position = Range(static_cast<int32_t>(first), count).view(),
-       .lse = lse.view(),
-       .cache = cache.view(),
-       .scale = ScaleOf(x),
-       .window = window,
-       .scores = cache.scores.view()})));
-}
-
-double SumOfScores(const Cache& cache, int64_t kv_head) {
-  double sum = 0.0;
-  for (int64_t j = 0; j < cache.scores.view().shape[1]; ++j) {
-    sum += cache.scores.Get(kv_head, j);
-  }
-  return sum;
-}
-
 struct Shape {
   int64_t tokens, heads, kv_heads, head_dim;
   DType dtype;
@@ -372,6 +328,10 @@ TEST_P(CacheTest, RefusesBadParamsUntouched) {
   p.window = -1;
   EXPECT_TRUE(Refused(backend_->CacheAttention(p), {"window is -1"}));
   p.window = 0;
+  p.product_dtype = DType::kI8;
+  EXPECT_TRUE(Refused(backend_->CacheAttention(p),
+                      {"cache_attention: product_dtype", "f32 or bf16"}));
+  p.product_dtype = DType::kF32;
   p.cache.used = 5;
   EXPECT_TRUE(
       Refused(backend_->CacheAttention(p), {"cache.used is 5", "[0, 4]"}));
@@ -403,16 +363,19 @@ TEST_P(CacheTest, RefusesQueriesWhoseWindowIsEmpty) {
   Write(*backend_, x, 0, 4, cache, InOrder);
   cache.used = 4;
   HostTensor out = HostTensor::Zeros(DType::kF32, {1, 2, 8});
-  const auto attend = [&](int32_t position, int64_t window) {
-    return backend_->CacheAttention({.q = x.q.view().Rows(0, 1),
-                                     .position = Range(position, 1).view(),
-                                     .cache = cache.view(),
-                                     .scale = 1.0f,
-                                     .window = window,
-                                     .out = out.view()});
-  };
-  EXPECT_TRUE(Ok(attend(6, 4)));  // sees the token at 3
-  EXPECT_TRUE(Refused(attend(6, 3), {"position[0] is 6", "no visible slot"}));
+  for (const DType product : {DType::kF32, DType::kBF16}) {
+    const auto attend = [&](int32_t position, int64_t window) {
+      return backend_->CacheAttention({.q = x.q.view().Rows(0, 1),
+                                       .position = Range(position, 1).view(),
+                                       .cache = cache.view(),
+                                       .scale = 1.0f,
+                                       .window = window,
+                                       .out = out.view(),
+                                       .product_dtype = product});
+    };
+    EXPECT_TRUE(Ok(attend(6, 4)));  // sees the token at 3
+    EXPECT_TRUE(Refused(attend(6, 3), {"position[0] is 6", "no visible slot"}));
+  }
 }
 
 TEST(CacheCpuTest, ThreadsDoNotChangeBits) {

@@ -1,4 +1,4 @@
-// A slot cache on the host and tokens to fill it with.
+// A slot cache on the host, tokens to fill it with, and the ops over it.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_TESTS_KERNELS_CACHE_ATTENTION_CACHE_FIXTURE_H_
@@ -95,6 +95,54 @@ inline int64_t InOrder(int64_t, int64_t t) { return t; }
 
 inline float ScaleOf(const Tokens& x) {
   return static_cast<float>(1.0 / std::sqrt(double(x.q.view().shape[2])));
+}
+
+// That scores of random tokens stay below.
+inline constexpr double kLargestScore = 6.0;
+
+struct Attended {
+  HostTensor out, lse;
+};
+
+inline Attended Attend(Backend& backend, const Tokens& x, int64_t first,
+                       int64_t count, Cache& cache, int64_t window = 0,
+                       DType product = DType::kF32) {
+  const auto shape = x.q.view().shape;
+  Attended r{HostTensor::NaNs(DType::kF32, {count, shape[1], shape[2]}, 1),
+             HostTensor::NaNs(DType::kF32, {shape[1], count}, 2)};
+  EXPECT_TRUE(Ok(backend.CacheAttention(
+      {.q = x.q.view().Rows(first, count),
+       .position = Range(static_cast<int32_t>(first), count).view(),
+       .cache = cache.view(),
+       .scale = ScaleOf(x),
+       .window = window,
+       .out = r.out.view(),
+       .lse = r.lse.view(),
+       .product_dtype = product})));
+  EXPECT_TRUE(r.out.GapsUntouched() && r.lse.GapsUntouched());
+  return r;
+}
+
+inline void AddColumnSums(Backend& backend, const Tokens& x, int64_t first,
+                          int64_t count, const HostTensor& lse, Cache& cache,
+                          int64_t window = 0, DType product = DType::kF32) {
+  ASSERT_TRUE(Ok(backend.CacheColumnSums(
+      {.q = x.q.view().Rows(first, count),
+       .position = Range(static_cast<int32_t>(first), count).view(),
+       .lse = lse.view(),
+       .cache = cache.view(),
+       .scale = ScaleOf(x),
+       .window = window,
+       .scores = cache.scores.view(),
+       .product_dtype = product})));
+}
+
+inline double SumOfScores(const Cache& cache, int64_t kv_head) {
+  double sum = 0.0;
+  for (int64_t j = 0; j < cache.scores.view().shape[1]; ++j) {
+    sum += cache.scores.Get(kv_head, j);
+  }
+  return sum;
 }
 
 }  // namespace sinklora::kernels

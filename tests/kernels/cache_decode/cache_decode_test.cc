@@ -18,8 +18,6 @@ using testing::BitEqual;
 using testing::TensorNear;
 using testing::Tolerance;
 
-constexpr double kLargestScore = 6.0;
-
 struct Decoded {
   HostTensor out, growth, victims, slots;
 };
