@@ -23,6 +23,7 @@
 #include "absl/status/statusor.h"
 #include "common/base/cancellation.h"
 #include "common/model/options.h"
+#include "common/model/rank_place.h"
 #include "common/weights/model_files.h"
 #include "kernels/backend.h"
 
@@ -87,9 +88,19 @@ class TrainingRun {
   // Backend::JoinCollective. After a failure in the middle of an update or of
   // LoadCheckpoint() the backends hold different weights: every call is
   // kFailedPrecondition then, until LoadCheckpoint() succeeds.
+  //
+  // With a place, `backends` are some of the ranks of a run that spans
+  // processes; the numbers above are those of all. Each process makes the same
+  // calls of Step(), ValidationLoss() and LoadCheckpoint() in the same order,
+  // and the bits are those of one process with as many devices. Of these calls
+  // kCancelled comes on all processes at the same step, once `cancellation` of
+  // any was set. Other errors do not travel: the other processes wait until
+  // their place's abort, or fail with kUnavailable when the link says that
+  // somebody is gone, and leave their weights as they were or are
+  // kFailedPrecondition, as above. Waits in Create() for all processes.
   static absl::StatusOr<std::unique_ptr<TrainingRun>> Create(
       std::span<kernels::Backend* const> backends, const ModelFiles& base,
-      const TrainingOptions& options);
+      const TrainingOptions& options, const RankPlace& place = {});
   virtual ~TrainingRun() = default;
 
   virtual int64_t step() const = 0;  // optimizer steps done
@@ -114,6 +125,9 @@ class TrainingRun {
   // Trainable tensors, moments and step as state.safetensors + manifest.json in
   // `directory`. Options are stored too, and LoadCheckpoint refuses
   // (kFailedPrecondition) a checkpoint of other options, steps excepted.
+  // Of a run that spans processes the one with rank 0 reads `directory` and the
+  // others get what it read; "" there means that there is none, and all stay as
+  // they are. Until a call of it has succeeded none of the others returns.
   virtual absl::Status SaveCheckpoint(const std::string& directory) = 0;
   virtual absl::Status LoadCheckpoint(const std::string& directory) = 0;
 

@@ -62,6 +62,31 @@ std::vector<kernels::TensorView> StateOf(const TrainableSet& trainables) {
   return out;
 }
 
+absl::Status CheckPlace(std::span<kernels::Backend* const> backends,
+                        const TrainingOptions& options,
+                        const RankPlace& place) {
+  const auto here = static_cast<int64_t>(backends.size());
+  const int64_t size = place.spans_processes() ? place.total : here;
+  const int64_t context = options.context_parallel;
+  const int64_t most = options.accumulation_steps * context;
+  if (here < 1 || size > most) {
+    return absl::InvalidArgumentError(
+        fmt::format("devices of the run are {}, must be in [1, {}] "
+                    "(accumulation_steps{}): each needs a micro-step",
+                    size, most, context > 1 ? " x context_parallel" : ""));
+  }
+  if (size % context != 0) return ContextDoesNotFit(options, size);
+  if (!place.spans_processes()) return absl::OkStatus();
+  if (place.first < 0 || place.first + here > size || place.id == nullptr ||
+      place.abort == nullptr) {
+    return absl::InvalidArgumentError(
+        fmt::format("ranks of this process are [{}, {}), must be in [0, {}), "
+                    "and have an id source and an abort",
+                    place.first, place.first + here, size));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status ContextDoesNotFit(const TrainingOptions& options,
@@ -74,37 +99,57 @@ absl::Status ContextDoesNotFit(const TrainingOptions& options,
 
 absl::StatusOr<std::unique_ptr<DataParallelRun>> DataParallelRun::Create(
     std::span<kernels::Backend* const> backends, const ModelFiles& base,
-    const TrainingOptions& options) {
+    const TrainingOptions& options, const RankPlace& place) {
   SL_RETURN_IF_ERROR(Validate(options, base.config()));
-  const auto size = static_cast<int64_t>(backends.size());
-  const int64_t context = options.context_parallel;
-  const int64_t most = options.accumulation_steps * context;
-  if (size < 1 || size > most) {
-    return absl::InvalidArgumentError(
-        fmt::format("devices of the run are {}, must be in [1, {}] "
-                    "(accumulation_steps{}): each needs a micro-step",
-                    size, most, context > 1 ? " x context_parallel" : ""));
-  }
-  if (size % context != 0) return ContextDoesNotFit(options, size);
+  SL_RETURN_IF_ERROR(CheckPlace(backends, options, place));
   std::unique_ptr<DataParallelRun> run(
       new DataParallelRun(backends, ChunkElements(base.config(), options),
-                          static_cast<int>(context)));
+                          static_cast<int>(options.context_parallel), place));
   // Before the weights, which take long.
   SL_RETURN_IF_ERROR(run->group_.Check());
-  SL_RETURN_IF_ERROR(run->group_.Run([&](int rank) -> absl::Status {
-    SL_ASSIGN_OR_RETURN(run->runs_[rank],
-                        TrainingRunImpl::Create(backends[rank], base, options));
+  SL_RETURN_IF_ERROR(run->group_.Run([&](int local) -> absl::Status {
+    SL_ASSIGN_OR_RETURN(run->runs_[local], TrainingRunImpl::Create(
+                                               backends[local], base, options));
     return absl::OkStatus();
   }));
   return run;
 }
 
+absl::Status DataParallelRun::Agree(const absl::Status& made,
+                                    const Cancellation* cancellation,
+                                    const std::function<int(size_t)>& owner,
+                                    std::span<double> values) {
+  if (!group_.spans_processes()) return made;
+  const bool cancelled = cancellation != nullptr && cancellation->cancelled();
+  if (absl::IsCancelled(made) && !cancelled) {
+    return absl::UnavailableError("the group was aborted");
+  }
+  if (!made.ok() && !absl::IsCancelled(made)) return made;
+  // Behind the values, for each rank whether it is to stop.
+  std::vector<double> all(values.begin(), values.end());
+  all.resize(values.size() + size(), cancelled ? 1 : 0);
+  SL_RETURN_IF_ERROR(group_.Share(all, [&](size_t i) {
+    return i < values.size() ? owner(i) : static_cast<int>(i - values.size());
+  }));
+  const auto stops = std::span(all).subspan(values.size());
+  if (std::any_of(stops.begin(), stops.end(),
+                  [](double x) { return x != 0; })) {
+    return absl::CancelledError("a process of the group was cancelled");
+  }
+  std::copy_n(all.begin(), values.size(), values.begin());
+  return absl::OkStatus();
+}
+
 absl::StatusOr<double> DataParallelRun::AccumulateGradients(
     std::span<const TrainingExample> examples,
     const Cancellation* cancellation) {
-  std::vector<double> nll(runs_.size());
-  const auto accumulate = [&](int rank,
+  std::vector<double> nll(size());  // by rank
+  // A rank that stopped in the middle of micro-steps that others are a part of
+  // would leave them waiting.
+  const bool stops_alone = context_parallel_ == 1 || !group_.spans_processes();
+  const auto accumulate = [&](int local,
                               kernels::Collective* collective) -> absl::Status {
+    const int rank = group_.RankOf(local);
     const Share share{.rank = rank / context_parallel_,
                       .size = size() / context_parallel_};
     const ContextPlace place{.collective = collective,
@@ -112,31 +157,37 @@ absl::StatusOr<double> DataParallelRun::AccumulateGradients(
                              .place = rank % context_parallel_,
                              .size = context_parallel_};
     SL_ASSIGN_OR_RETURN(
-        nll[rank], runs_[rank]->AccumulateGradients(
-                       examples, share, place, cancellation, group_.stop()));
+        nll[rank], runs_[local]->AccumulateGradients(
+                       examples, share, place,
+                       stops_alone ? cancellation : nullptr, group_.stop()));
     return absl::OkStatus();
   };
   // Nothing is exchanged in whole micro-steps, and a group lasts when they
   // fail.
-  SL_RETURN_IF_ERROR(context_parallel_ > 1 ? group_.RunCollective(accumulate)
-                                           : group_.Run([&](int rank) {
-                                               return accumulate(rank, nullptr);
-                                             }));
+  const absl::Status made =
+      context_parallel_ > 1
+          ? group_.RunCollective(accumulate)
+          : group_.Run([&](int local) { return accumulate(local, nullptr); });
+  SL_RETURN_IF_ERROR(Agree(
+      made, cancellation, [](size_t i) { return static_cast<int>(i); }, nll));
   return std::accumulate(nll.begin(), nll.end(), 0.0);
 }
 
 absl::StatusOr<double> DataParallelRun::SumGradients() {
   SL_RETURN_IF_ERROR(group_.RunCollective(
-      [&](int rank, kernels::Collective* collective) -> absl::Status {
+      [&](int local, kernels::Collective* collective) -> absl::Status {
         SL_RETURN_IF_KERNEL_ERROR(
-            collective->AllReduceSum(GradientsOf(runs_[rank]->trainables())));
+            collective->AllReduceSum(GradientsOf(runs_[local]->trainables())));
         return ToAbsl(collective->Wait());
       }));
-  std::vector<double> norms(runs_.size());
-  SL_RETURN_IF_ERROR(group_.Run([&](int rank) -> absl::Status {
-    SL_ASSIGN_OR_RETURN(norms[rank], runs_[rank]->GradientNorm());
+  std::vector<double> norms(size());  // by rank
+  SL_RETURN_IF_ERROR(group_.Run([&](int local) -> absl::Status {
+    SL_ASSIGN_OR_RETURN(norms[group_.RankOf(local)],
+                        runs_[local]->GradientNorm());
     return absl::OkStatus();
   }));
+  SL_RETURN_IF_ERROR(
+      group_.Share(norms, [](size_t i) { return static_cast<int>(i); }));
   for (const double norm : norms) {
     if (std::bit_cast<uint64_t>(norm) == std::bit_cast<uint64_t>(norms[0])) {
       continue;
@@ -153,9 +204,9 @@ absl::StatusOr<StepMetrics> DataParallelRun::ApplyGradients(
     std::span<const TrainingExample> examples, double nll_sum,
     double gradient_norm) {
   std::vector<StepMetrics> metrics(runs_.size());
-  const absl::Status updated = group_.Run([&](int rank) -> absl::Status {
-    SL_ASSIGN_OR_RETURN(metrics[rank], runs_[rank]->ApplyGradients(
-                                           examples, nll_sum, gradient_norm));
+  const absl::Status updated = group_.Run([&](int local) -> absl::Status {
+    SL_ASSIGN_OR_RETURN(metrics[local], runs_[local]->ApplyGradients(
+                                            examples, nll_sum, gradient_norm));
     return absl::OkStatus();
   });
   if (updated.ok()) return metrics[0];
@@ -180,14 +231,17 @@ absl::StatusOr<double> DataParallelRun::ValidationLoss(
   SL_RETURN_IF_ERROR(out_of_step_);
   SL_RETURN_IF_ERROR(runs_[0]->CheckValidation(examples));
   std::vector<double> nll(examples.size());
-  SL_RETURN_IF_ERROR(group_.Run([&](int rank) -> absl::Status {
-    for (size_t i = rank; i < examples.size(); i += size()) {
+  const absl::Status made = group_.Run([&](int local) -> absl::Status {
+    for (size_t i = group_.RankOf(local); i < examples.size(); i += size()) {
       if (*group_.stop()) return absl::CancelledError("another rank failed");
       SL_ASSIGN_OR_RETURN(
-          nll[i], runs_[rank]->ValidationNll(examples[i], cancellation));
+          nll[i], runs_[local]->ValidationNll(examples[i], cancellation));
     }
     return absl::OkStatus();
-  }));
+  });
+  SL_RETURN_IF_ERROR(Agree(
+      made, cancellation,
+      [&](size_t i) { return static_cast<int>(i % size()); }, nll));
   // In the order of the examples: the bits of one device.
   return runs_[0]->MeanValidationLoss(examples, nll);
 }
@@ -199,16 +253,26 @@ absl::Status DataParallelRun::SaveCheckpoint(const std::string& directory) {
 
 absl::Status DataParallelRun::LoadCheckpoint(const std::string& directory) {
   // Read and checked once: ranks cannot come to different views of the files.
-  SL_RETURN_IF_ERROR(runs_[0]->LoadCheckpoint(directory));
-  const int64_t loaded_step = step();
-  const absl::Status shared = group_.RunCollective(
-      [&](int rank, kernels::Collective* collective) -> absl::Status {
-        SL_RETURN_IF_KERNEL_ERROR(collective->Broadcast(
-            StateOf(runs_[rank]->trainables()), /*root=*/0));
-        SL_RETURN_IF_KERNEL_ERROR(collective->Wait());
-        if (rank == 0) return absl::OkStatus();
-        return runs_[rank]->StateReplaced(loaded_step);
-      });
+  constexpr double kNone = -1;
+  double loaded_step = kNone;
+  const bool none = group_.spans_processes() && directory.empty();
+  if (has_rank_0() && !none) {
+    SL_RETURN_IF_ERROR(runs_[0]->LoadCheckpoint(directory));
+    loaded_step = static_cast<double>(step());
+  }
+  absl::Status shared =
+      group_.Share({&loaded_step, 1}, [](size_t) { return 0; });
+  if (shared.ok() && loaded_step == kNone) return absl::OkStatus();
+  if (shared.ok()) {
+    shared = group_.RunCollective(
+        [&](int local, kernels::Collective* collective) -> absl::Status {
+          SL_RETURN_IF_KERNEL_ERROR(collective->Broadcast(
+              StateOf(runs_[local]->trainables()), /*root=*/0));
+          SL_RETURN_IF_KERNEL_ERROR(collective->Wait());
+          if (group_.RankOf(local) == 0) return absl::OkStatus();
+          return runs_[local]->StateReplaced(static_cast<int64_t>(loaded_step));
+        });
+  }
   out_of_step_ = shared.ok() ? absl::OkStatus() : OutOfStep(shared);
   return shared;
 }

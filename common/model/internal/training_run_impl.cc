@@ -25,9 +25,11 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
 
 absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
     std::span<kernels::Backend* const> backends, const ModelFiles& base,
-    const TrainingOptions& options) {
-  if (backends.size() == 1) return Create(backends[0], base, options);
-  return internal::DataParallelRun::Create(backends, base, options);
+    const TrainingOptions& options, const RankPlace& place) {
+  if (backends.size() == 1 && !place.spans_processes()) {
+    return Create(backends[0], base, options);
+  }
+  return internal::DataParallelRun::Create(backends, base, options, place);
 }
 
 namespace internal {
