@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -85,6 +86,7 @@ void PrintJob(Session* session, const v1::TrainingJob& job) {
                     FormatCount(spec.context_tokens()), plan.rope_factor())},
        {"attention", AttentionText(job)},
        {"trainable", FormatCount(plan.trainable_parameters())},
+       {"workers", std::to_string(std::max(1, spec.workers()))},
        {"devices", plan.devices() == 0 ? "-" : std::to_string(plan.devices())},
        {"backend", plan.backend().empty() ? "-" : plan.backend()},
        {"progress", StepLine(job.metrics(), spec.steps())},

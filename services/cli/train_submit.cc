@@ -53,6 +53,7 @@ struct SubmitFlags {
   std::optional<int64_t> validation_examples;
   bool keep_activations = false;
   std::optional<int32_t> context_parallel;
+  std::optional<int32_t> workers;
   std::string compute_type;
   std::string resume_job;
   bool watch = false;
@@ -114,6 +115,7 @@ v1::TrainingSpec SpecOf(const SubmitFlags& flags) {
   spec.set_validation_examples(flags.validation_examples.value_or(0));
   spec.set_keep_activations(flags.keep_activations);
   spec.set_context_parallel(flags.context_parallel.value_or(0));
+  spec.set_workers(flags.workers.value_or(0));
   spec.set_compute_type(ValueOf(ComputeTypes(), flags.compute_type));
   spec.set_resume_job(flags.resume_job);
   return spec;
@@ -209,6 +211,9 @@ void AddRunFlags(CLI::App* command, SubmitFlags* flags) {
   command->add_option("--context-parallel", flags->context_parallel,
                       "Devices of the worker that each micro-step is cut over; "
                       "default 1");
+  command->add_option("--workers", flags->workers,
+                      "Workers with GPUs that train the job together, once so "
+                      "many are free at the same time; default 1");
   AddNamed(command, "--compute", &flags->compute_type, ComputeTypes(),
            "Default float32");
   command->add_option("--resume-job", flags->resume_job,

@@ -1,43 +1,103 @@
-// The half of JobManager that workers call: leases, heartbeats, checkpoints,
-// the end of a job.
+// The half of JobManager that gives jobs to workers: leases, their seats and
+// heartbeats.
 //
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
-#include <optional>
+#include <algorithm>
 #include <utility>
 
 #include "common/base/log.h"
 #include "common/base/status.h"
-#include "services/trainer/artifact_checks.h"
+#include "kernels/collective/collective.h"
 #include "services/trainer/job_manager.h"
 #include "services/trainer/rows.h"
 
 namespace sinklora::trainer {
 
-using trainer::v1::Checkpoint;
 using trainer::v1::Lease;
-using trainer::v1::TrainingJob;
 
 namespace {
 
-constexpr double kRetryAfterSeconds = 1.0;
 constexpr size_t kMaxWorkerIdBytes = 128;
-constexpr size_t kKeptCheckpoints = 2;
+constexpr int kMaxDevices = 1024;
+constexpr size_t kMaxGroupIdBytes = 256;
 
-int64_t TotalBytes(const FileInfos& files) {
-  int64_t total_bytes = 0;
-  for (const auto& file : files) total_bytes += file.size_bytes();
-  return total_bytes;
+absl::StatusOr<AskingWorker> ReadWorker(
+    const trainer::v1::LeaseJobRequest& request) {
+  const size_t bytes = request.worker_id().size();
+  if (bytes == 0 || bytes > kMaxWorkerIdBytes) {
+    return absl::InvalidArgumentError(
+        fmt::format("worker_id has {} bytes, allowed is [1, {}]", bytes,
+                    kMaxWorkerIdBytes));
+  }
+  if (request.devices() < 0 || request.devices() > kMaxDevices) {
+    return absl::InvalidArgumentError(fmt::format(
+        "devices is {}, allowed is [0, {}]", request.devices(), kMaxDevices));
+  }
+  return AskingWorker{request.worker_id(), std::max(1, request.devices()),
+                      request.can_join()};
 }
 
-registry::v1::Lineage LineageOf(const TrainingJob& job) {
-  registry::v1::Lineage lineage;
-  lineage.set_job(job.name());
-  lineage.set_dataset(job.resolved().dataset());
-  lineage.set_dataset_digest(job.dataset_digest());
-  *lineage.mutable_recipe() = job.resolved();
-  return lineage;
+// The most ranks that a job has work for.
+int64_t MostRanks(const trainer::v1::TrainingSpec& spec) {
+  const int64_t context = std::max(1, spec.context_parallel());
+  return std::min<int64_t>(
+      context * spec.accumulation_steps(),
+      kernels::JoinCollectiveParams::kMaxSize / context * context);
+}
+
+std::vector<JobSeat> SeatsFor(const std::vector<AskingWorker>& workers,
+                              int64_t most_ranks, int64_t deadline_micros) {
+  std::vector<int> devices;
+  for (const AskingWorker& worker : workers) devices.push_back(worker.devices);
+  const std::vector<int> ranks = ShareRanks(devices, most_ranks);
+  std::vector<JobSeat> seats;
+  int next_rank = 0;
+  for (size_t i = 0; i < workers.size(); ++i) {
+    seats.push_back({.worker_id = workers[i].id,
+                     .can_join = workers[i].can_join,
+                     .first_rank = next_rank,
+                     .ranks = ranks[i],
+                     .deadline_micros = deadline_micros});
+    next_rank += ranks[i];
+  }
+  return seats;
+}
+
+std::string LeasedBy(const std::vector<AskingWorker>& workers) {
+  std::vector<std::string> ids;
+  for (const AskingWorker& worker : workers) ids.push_back(worker.id);
+  return fmt::format("leased by worker{} {}", ids.size() == 1 ? "" : "s",
+                     fmt::join(ids, ", "));
+}
+
+absl::Status CheckHeartbeat(const trainer::v1::HeartbeatRequest& request,
+                            size_t seats) {
+  if (!request.lost_reason().empty() && !request.release()) {
+    return absl::InvalidArgumentError(
+        "lost_reason is given, allowed is with release only");
+  }
+  if (request.group_id().size() > kMaxGroupIdBytes) {
+    return absl::InvalidArgumentError(
+        fmt::format("group_id has {} bytes, allowed is [0, {}]",
+                    request.group_id().size(), kMaxGroupIdBytes));
+  }
+  if (!request.group_id().empty() && seats == 1) {
+    return absl::InvalidArgumentError(
+        "group_id is given, allowed is in a job of several workers only");
+  }
+  const bool first_seats_own = request.has_plan() ||
+                               request.metrics_size() > 0 ||
+                               !request.group_id().empty();
+  if (request.lease().seat() != 0 && first_seats_own) {
+    return absl::InvalidArgumentError(
+        fmt::format("lease.seat is {}, must be 0 to report a plan, metrics or "
+                    "a group_id",
+                    request.lease().seat()));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -57,17 +117,20 @@ void JobManager::ExpireLocked(int64_t now_micros) {
   const std::vector<int64_t> active(active_.begin(), active_.end());
   for (const int64_t order : active) {
     const JobRecord& record = jobs_.at(order);
-    if (record.job.state() != trainer::v1::JOB_STATE_RUNNING ||
-        now_micros < record.lease_deadline_micros) {
-      continue;
-    }
-    const absl::Status expired = ExpireOne(record);
+    const auto lapsed = std::find_if(
+        record.seats.begin(), record.seats.end(), [&](const JobSeat& seat) {
+          return now_micros >= seat.deadline_micros;
+        });
+    if (lapsed == record.seats.end()) continue;
+    const absl::Status expired = ExpireOne(record, *lapsed);
     // The next sweep tries again; until then nobody else gets the job.
     if (!expired.ok()) {
       LogError("cannot take back the lease of job {}: {}", record.job.name(),
                std::string(expired.message()));
     }
   }
+  idle_.Expire(now_micros);
+  NoteWaiting();
 }
 
 absl::StatusOr<int> JobManager::LostAttempts(const JobRecord& record) {
@@ -78,82 +141,160 @@ absl::StatusOr<int> JobManager::LostAttempts(const JobRecord& record) {
   return fruitful ? 0 : record.job.lost_attempts() + 1;
 }
 
-absl::Status JobManager::ExpireOne(const JobRecord& record) {
-  SL_ASSIGN_OR_RETURN(const int lost, LostAttempts(record));
-  JobChange change = Change(record);
-  change.record().worker_id.clear();
-  change.job().set_lost_attempts(lost);
-  if (record.job.cancel_requested()) {
-    change.SetState(trainer::v1::JOB_STATE_CANCELLED,
-                    "cancelled; its worker went away");
-  } else if (lost >= options_.max_attempts) {
-    change.job().set_error_reason("MAX_ATTEMPTS");
-    change.SetState(trainer::v1::JOB_STATE_FAILED,
-                    fmt::format("{} attempts in a row lost their worker "
-                                "without a new checkpoint, the limit is {}",
-                                lost, options_.max_attempts));
-  } else {
-    change.SetState(
-        trainer::v1::JOB_STATE_QUEUED,
-        fmt::format("lease of attempt {} expired", record.job.attempt()));
+absl::Status JobManager::ExpireOne(const JobRecord& record,
+                                   const JobSeat& seat) {
+  int lost = record.job.lost_attempts();
+  // One that never came for its lease does not tell anything about the job.
+  if (seat.taken) {
+    SL_ASSIGN_OR_RETURN(lost, LostAttempts(record));
   }
+  JobChange change = Change(record);
+  std::string why =
+      fmt::format("lease of attempt {} expired", record.job.attempt());
+  if (record.seats.size() > 1 && !seat.worker_id.empty()) {
+    why += ": worker " + seat.worker_id;
+  }
+  TakeBack(lost, why, "its worker went away", &change);
   SL_RETURN_IF_ERROR(Apply(std::move(change)));
   options_.metrics->LeaseExpired();
   return absl::OkStatus();
 }
 
-void JobManager::GiveBack(JobChange* change) {
-  const std::string worker = change->record().worker_id;  // until a restart
-  change->record().worker_id.clear();
+void JobManager::TakeBack(int lost, const std::string& why,
+                          const std::string& why_cancelled, JobChange* change) {
+  change->job().set_lost_attempts(lost);
   if (change->job().cancel_requested()) {
     change->SetState(trainer::v1::JOB_STATE_CANCELLED,
-                     "cancelled; its worker gave it back");
+                     "cancelled; " + why_cancelled);
+  } else if (lost >= options_.max_attempts) {
+    change->job().set_error_reason("MAX_ATTEMPTS");
+    change->SetState(trainer::v1::JOB_STATE_FAILED,
+                     fmt::format("{} attempts in a row lost their worker "
+                                 "without a new checkpoint, the limit is {}; "
+                                 "the last: {}",
+                                 lost, options_.max_attempts, why));
   } else {
-    change->SetState(trainer::v1::JOB_STATE_QUEUED,
-                     worker.empty()
-                         ? "given back by its worker"
-                         : fmt::format("given back by worker {}", worker));
+    change->SetState(trainer::v1::JOB_STATE_QUEUED, why);
   }
 }
 
-absl::StatusOr<trainer::v1::LeaseJobResponse> JobManager::LeaseJob(
-    const std::string& worker_id) {
-  if (worker_id.empty() || worker_id.size() > kMaxWorkerIdBytes) {
-    return absl::InvalidArgumentError(
-        fmt::format("worker_id has {} bytes, allowed is [1, {}]",
-                    worker_id.size(), kMaxWorkerIdBytes));
+absl::Status JobManager::GiveBack(const JobSeat& seat,
+                                  const std::string& lost_reason,
+                                  JobChange* change) {
+  const std::string worker =
+      seat.worker_id.empty() ? "its worker" : "worker " + seat.worker_id;
+  int lost = change->job().lost_attempts();
+  std::string why = "given back by " + worker;
+  if (!lost_reason.empty()) {
+    SL_ASSIGN_OR_RETURN(lost, LostAttempts(change->record()));
+    why = fmt::format("given up by {}: {}", worker, lost_reason);
   }
-  const int64_t arrived_micros = Now();
-  MutexLock lock(&mutex_);
-  ExpireLocked(arrived_micros);
-  trainer::v1::LeaseJobResponse response;
-  const JobRecord* next = nullptr;
+  TakeBack(lost, why, "its worker gave it back", change);
+  return absl::OkStatus();
+}
+
+void JobManager::NoteWaiting() {
+  for (const int64_t order : active_) {
+    JobRecord& record = jobs_.at(order);
+    const int workers = WorkersOf(record.job);
+    if (record.job.state() != trainer::v1::JOB_STATE_QUEUED || workers == 1) {
+      continue;
+    }
+    const int there = idle_.count();
+    record.job.set_state_reason(fmt::format(
+        "waiting for workers: {} of {}{}", std::min(there, workers), workers,
+        there >= workers ? ", an older job comes first" : ""));
+  }
+}
+
+int JobManager::WorkersThatCanJoin() const {
+  const std::vector<std::string> asking = idle_.ids();
+  std::set<std::string> ids(asking.begin(), asking.end());
+  for (const int64_t order : active_) {
+    for (const JobSeat& seat : jobs_.at(order).seats) {
+      if (seat.can_join) ids.insert(seat.worker_id);
+    }
+  }
+  return static_cast<int>(ids.size());
+}
+
+absl::StatusOr<bool> JobManager::StartNext(const AskingWorker& worker) {
   for (const int64_t order : active_) {
     const JobRecord& record = jobs_.at(order);
     if (record.job.state() != trainer::v1::JOB_STATE_QUEUED) continue;
-    next = &record;
-    break;
+    const int workers = WorkersOf(record.job);
+    std::vector<AskingWorker> taken = {worker};
+    if (workers > 1) {
+      if (!worker.can_join) continue;
+      if (idle_.count() < workers) {
+        // Kept for the job while it can be filled; else it is passed over.
+        if (WorkersThatCanJoin() >= workers) return false;
+        continue;
+      }
+      taken = idle_.Pick(worker.id, workers);
+    }
+    SL_RETURN_IF_ERROR(StartJob(record, taken));
+    return true;
   }
-  if (next == nullptr) {
-    response.set_retry_after_seconds(kRetryAfterSeconds);
-    return response;
-  }
-  JobChange change = Change(*next);
+  return false;
+}
+
+absl::Status JobManager::StartJob(const JobRecord& record,
+                                  const std::vector<AskingWorker>& workers) {
+  JobChange change = Change(record);
   change.record().epoch += 1;
-  change.record().worker_id = worker_id;
-  change.record().lease_deadline_micros = LeaseDeadline();
+  change.record().seats =
+      SeatsFor(workers, MostRanks(record.job.resolved()), LeaseDeadline());
   change.job().set_attempt(change.job().attempt() + 1);
   if (!change.job().has_start_time()) {
     *change.job().mutable_start_time() =
         ToTimestamp(options_.clock->WallMicros());
   }
-  change.SetState(trainer::v1::JOB_STATE_RUNNING,
-                  fmt::format("leased by worker {}", worker_id));
-  response.mutable_lease()->set_job(change.job().name());
-  response.mutable_lease()->set_epoch(change.record().epoch);
-  response.mutable_lease()->set_ttl_seconds(options_.lease_ttl_seconds);
-  *response.mutable_job() = change.job();
+  change.SetState(trainer::v1::JOB_STATE_RUNNING, LeasedBy(workers));
   SL_RETURN_IF_ERROR(Apply(std::move(change)));
+  for (const AskingWorker& worker : workers) idle_.Forget(worker.id);
+  return absl::OkStatus();
+}
+
+bool JobManager::TakeSeat(const std::string& worker_id,
+                          trainer::v1::LeaseJobResponse* response) {
+  for (const int64_t order : active_) {
+    JobRecord& record = jobs_.at(order);
+    const auto seat = std::find_if(
+        record.seats.begin(), record.seats.end(),
+        [&](const JobSeat& s) { return !s.taken && s.worker_id == worker_id; });
+    if (seat == record.seats.end()) continue;
+    seat->taken = true;
+    seat->deadline_micros = LeaseDeadline();
+    Lease* const lease = response->mutable_lease();
+    lease->set_job(record.job.name());
+    lease->set_epoch(record.epoch);
+    lease->set_ttl_seconds(options_.lease_ttl_seconds);
+    lease->set_seat(static_cast<int>(seat - record.seats.begin()));
+    lease->set_seats(static_cast<int>(record.seats.size()));
+    lease->set_first_rank(seat->first_rank);
+    lease->set_ranks(seat->ranks);
+    const JobSeat& last = record.seats.back();
+    lease->set_total_ranks(last.first_rank + last.ranks);
+    *response->mutable_job() = record.job;
+    return true;
+  }
+  return false;
+}
+
+absl::StatusOr<trainer::v1::LeaseJobResponse> JobManager::LeaseJob(
+    const trainer::v1::LeaseJobRequest& request) {
+  SL_ASSIGN_OR_RETURN(const AskingWorker worker, ReadWorker(request));
+  const int64_t arrived_micros = Now();
+  MutexLock lock(&mutex_);
+  ExpireLocked(arrived_micros);
+  trainer::v1::LeaseJobResponse response;
+  if (TakeSeat(worker.id, &response)) return response;
+  if (worker.can_join) idle_.Ask(worker, arrived_micros);
+  SL_ASSIGN_OR_RETURN(const bool started, StartNext(worker));
+  if (started && TakeSeat(worker.id, &response)) return response;
+  NoteWaiting();
+  response.set_retry_after_seconds(kRetryAfterSeconds);
   return response;
 }
 
@@ -184,6 +325,12 @@ absl::StatusOr<JobRecord*> JobManager::Fence(const Lease& lease,
     return StaleLease(lease, fmt::format("the job is {}",
                                          JobStateName((*record)->job.state())));
   }
+  if (lease.seat() < 0 ||
+      lease.seat() >= static_cast<int>((*record)->seats.size())) {
+    return StaleLease(lease,
+                      fmt::format("seat is {}, the job has {}", lease.seat(),
+                                  (*record)->seats.size()));
+  }
   return *record;
 }
 
@@ -199,6 +346,8 @@ absl::StatusOr<trainer::v1::HeartbeatResponse> JobManager::Heartbeat(
   MutexLock lock(&mutex_);
   SL_ASSIGN_OR_RETURN(JobRecord* const record,
                       Fence(request.lease(), arrived_micros));
+  SL_RETURN_IF_ERROR(CheckHeartbeat(request, record->seats.size()));
+  const auto seat = static_cast<size_t>(request.lease().seat());
   JobChange change = Change(*record);
   bool changed = request.has_plan();
   if (request.has_plan()) *change.job().mutable_plan() = request.plan();
@@ -209,12 +358,16 @@ absl::StatusOr<trainer::v1::HeartbeatResponse> JobManager::Heartbeat(
     changed = true;
   }
   if (request.release()) {
-    GiveBack(&change);
+    SL_RETURN_IF_ERROR(
+        GiveBack(record->seats[seat], request.lost_reason(), &change));
     changed = true;
   }
   // A renewal alone is not written: deadlines do not survive a restart anyway.
   if (changed) SL_RETURN_IF_ERROR(Apply(std::move(change)));
-  record->lease_deadline_micros = LeaseDeadline();
+  if (!request.release()) {
+    record->seats[seat].deadline_micros = LeaseDeadline();
+    if (!request.group_id().empty()) record->group_id = request.group_id();
+  }
   if (!IsTerminal(record->job.state()) && record->job.has_metrics()) {
     options_.metrics->SetJobProgress(record->job.name(),
                                      record->job.metrics().loss(),
@@ -223,237 +376,8 @@ absl::StatusOr<trainer::v1::HeartbeatResponse> JobManager::Heartbeat(
   trainer::v1::HeartbeatResponse response;
   response.set_ttl_seconds(request.release() ? 0 : options_.lease_ttl_seconds);
   response.set_cancel_requested(record->job.cancel_requested());
+  response.set_group_id(record->group_id);
   return response;
-}
-
-absl::StatusOr<Checkpoint> JobManager::CommitCheckpoint(
-    const trainer::v1::CommitCheckpointHeader& header,
-    const std::string& staged_dir, const FileInfos& files) {
-  if (header.step() < 1 || files.empty()) {
-    return absl::InvalidArgumentError(
-        fmt::format("header.step is {} (allowed >= 1), files are {} (>= 1)",
-                    header.step(), files.size()));
-  }
-  SL_RETURN_IF_ERROR(CheckCheckpoint(staged_dir, files, header.step()));
-  const int64_t arrived_micros = Now();
-  Trash trash(options_.artifacts);
-  MutexLock lock(&mutex_);
-  SL_ASSIGN_OR_RETURN(const JobRecord* record,
-                      Fence(header.lease(), arrived_micros));
-  const std::string name = record->job.name();
-  SL_ASSIGN_OR_RETURN(const auto stored, LoadCheckpoints(options_.store, name));
-  for (const Checkpoint& checkpoint : stored) {
-    if (checkpoint.step() == header.step()) return checkpoint;
-  }
-  Checkpoint checkpoint;
-  checkpoint.set_step(header.step());
-  checkpoint.set_attempt(record->job.attempt());
-  checkpoint.mutable_files()->Assign(files.begin(), files.end());
-  *checkpoint.mutable_create_time() = ToTimestamp(options_.clock->WallMicros());
-
-  JobChange change = Change(*record);
-  change.AddCheckpoint(checkpoint);
-  change.job().set_lost_attempts(0);
-  std::vector<std::string> outdated;
-  for (size_t i = 0; i + kKeptCheckpoints <= stored.size(); ++i) {
-    change.batch().Delete(CheckpointKey(name, stored[i].step()));
-    outdated.push_back(
-        options_.artifacts->CheckpointDir(name, stored[i].step()));
-  }
-  const std::string dir =
-      options_.artifacts->CheckpointDir(name, header.step());
-  SL_RETURN_IF_ERROR(MakeDirs(options_.artifacts->JobDir(name)));
-  // No row names this directory: whatever is there was left by a failed write.
-  trash.Take(dir);
-  // Quick: what was uploaded is on the disk already (FileWriter::Finish).
-  SL_RETURN_IF_ERROR(CommitDirectory(staged_dir, dir));
-  const absl::Status applied = Apply(std::move(change));
-  if (!applied.ok()) {
-    trash.Take(dir);
-    return applied;
-  }
-  for (const std::string& old : outdated) trash.Take(old);
-  options_.metrics->CheckpointCommitted(TotalBytes(files));
-  return checkpoint;
-}
-
-absl::Status JobManager::DropCheckpoint(const Lease& lease, int64_t step) {
-  const int64_t arrived_micros = Now();
-  Trash trash(options_.artifacts);
-  MutexLock lock(&mutex_);
-  SL_ASSIGN_OR_RETURN(const JobRecord* record, Fence(lease, arrived_micros));
-  const std::string name = record->job.name();
-  SL_ASSIGN_OR_RETURN(const auto stored, LoadCheckpoints(options_.store, name));
-  JobChange change = Change(*record);
-  change.job().set_checkpoint_step(0);
-  for (const Checkpoint& checkpoint : stored) {
-    if (checkpoint.step() != step) {
-      change.job().set_checkpoint_step(checkpoint.step());
-    }
-  }
-  change.batch().Delete(CheckpointKey(name, step));
-  SL_RETURN_IF_ERROR(Apply(std::move(change)));
-  trash.Take(options_.artifacts->CheckpointDir(name, step));
-  return absl::OkStatus();
-}
-
-absl::StatusOr<JobManager::StoredCheckpoint> JobManager::OpenCheckpoint(
-    const Lease& lease, int64_t broken_step) {
-  absl::Status broken;
-  if (broken_step > 0) {
-    broken = MakeError(absl::StatusCode::kDataLoss,
-                       fmt::format("checkpoint {} of job {} cannot be loaded, "
-                                   "and there is none before it",
-                                   broken_step, lease.job()),
-                       {"CHECKPOINT_BROKEN", {{"job", lease.job()}}});
-    LogError("checkpoint {} of job {} cannot be loaded by its worker",
-             broken_step, lease.job());
-    SL_RETURN_IF_ERROR(DropCheckpoint(lease, broken_step));
-  }
-  std::vector<Checkpoint> checkpoints;
-  {
-    const int64_t arrived_micros = Now();
-    MutexLock lock(&mutex_);
-    SL_RETURN_IF_ERROR(Fence(lease, arrived_micros).status());
-    SL_ASSIGN_OR_RETURN(checkpoints,
-                        LoadCheckpoints(options_.store, lease.job()));
-  }
-  for (; !checkpoints.empty(); checkpoints.pop_back()) {
-    StoredCheckpoint stored;
-    stored.checkpoint = checkpoints.back();
-    stored.dir = options_.artifacts->CheckpointDir(lease.job(),
-                                                   stored.checkpoint.step());
-    const auto& files = stored.checkpoint.files();
-    broken = VerifyFiles(stored.dir, FileInfos(files.begin(), files.end()));
-    if (broken.ok()) return stored;
-    LogError(
-        "checkpoint {} of job {} is broken, going back to the one "
-        "before: {}",
-        stored.checkpoint.step(), lease.job(), std::string(broken.message()));
-    SL_RETURN_IF_ERROR(DropCheckpoint(lease, stored.checkpoint.step()));
-  }
-  if (!broken.ok()) return broken;
-  return MakeError(absl::StatusCode::kNotFound,
-                   fmt::format("job {} has no checkpoint", lease.job()),
-                   {"NO_CHECKPOINT", {{"job", lease.job()}}});
-}
-
-std::optional<TrainingJob> JobManager::FinishedBefore(
-    const trainer::v1::FinishJobHeader& header) {
-  const auto record = Find(header.lease().job());
-  if (!record.ok() || (*record)->epoch != header.lease().epoch() ||
-      (*record)->job.state() != header.outcome() ||
-      !IsTerminal(header.outcome())) {
-    return std::nullopt;
-  }
-  return (*record)->job;
-}
-
-absl::StatusOr<TrainingJob> JobManager::FinishJob(
-    const trainer::v1::FinishJobHeader& header, const std::string& staged_dir,
-    const FileInfos& files) {
-  if (!IsTerminal(header.outcome())) {
-    return absl::InvalidArgumentError(fmt::format(
-        "header.outcome is {}, allowed is SUCCEEDED, FAILED or CANCELLED",
-        static_cast<int>(header.outcome())));
-  }
-  if (header.outcome() == trainer::v1::JOB_STATE_SUCCEEDED) {
-    return FinishSucceeded(header, staged_dir, files);
-  }
-  return FinishUnsuccessful(header);
-}
-
-absl::StatusOr<TrainingJob> JobManager::FinishUnsuccessful(
-    const trainer::v1::FinishJobHeader& header) {
-  const int64_t arrived_micros = Now();
-  MutexLock lock(&mutex_);
-  if (auto done = FinishedBefore(header)) return *std::move(done);
-  SL_ASSIGN_OR_RETURN(const JobRecord* record,
-                      Fence(header.lease(), arrived_micros));
-  JobChange change = Change(*record);
-  if (header.outcome() == trainer::v1::JOB_STATE_CANCELLED) {
-    if (!record->job.cancel_requested()) {
-      return MakeError(
-          absl::StatusCode::kFailedPrecondition,
-          fmt::format("job {} was not asked to cancel", record->job.name()),
-          {"CANCEL_NOT_REQUESTED", {{"job", record->job.name()}}});
-    }
-    change.SetState(
-        trainer::v1::JOB_STATE_CANCELLED,
-        fmt::format("cancelled after step {}", record->job.metrics().step()));
-  } else {
-    if (header.error_reason().empty() || header.message().empty()) {
-      return absl::InvalidArgumentError(
-          "header.error_reason and header.message are required for FAILED");
-    }
-    change.job().set_error_reason(header.error_reason());
-    change.SetState(trainer::v1::JOB_STATE_FAILED, header.message());
-  }
-  const TrainingJob job = change.job();
-  SL_RETURN_IF_ERROR(Apply(std::move(change)));
-  return job;
-}
-
-absl::StatusOr<TrainingJob> JobManager::FinishSucceeded(
-    const trainer::v1::FinishJobHeader& header, const std::string& staged_dir,
-    const FileInfos& files) {
-  TrainingJob before;
-  {
-    const int64_t arrived_micros = Now();
-    MutexLock lock(&mutex_);
-    if (auto done = FinishedBefore(header)) return *std::move(done);
-    SL_ASSIGN_OR_RETURN(const JobRecord* record,
-                        Fence(header.lease(), arrived_micros));
-    before = record->job;
-  }
-  // Outside the lock: reading a whole model takes a while.
-  const bool lora = before.resolved().mode() == trainer::v1::TUNING_MODE_LORA;
-  registry::v1::Adapter adapter;
-  registry::v1::Model model;
-  if (lora) {
-    SL_ASSIGN_OR_RETURN(
-        adapter,
-        CheckAdapter(staged_dir, files,
-                     options_.artifacts->ModelDir(before.base_model_digest())));
-    adapter.set_name(before.resolved().output_name());
-    adapter.set_base_model(before.resolved().base_model());
-    adapter.set_base_model_digest(before.base_model_digest());
-    *adapter.mutable_lineage() = LineageOf(before);
-  } else {
-    SL_ASSIGN_OR_RETURN(model, CheckModel(staged_dir, files));
-    model.set_name(before.resolved().output_name());
-    model.set_base_model(before.resolved().base_model());
-    model.set_base_model_digest(before.base_model_digest());
-    *model.mutable_lineage() = LineageOf(before);
-  }
-
-  const int64_t checked_micros = Now();
-  MutexLock lock(&mutex_);
-  if (auto done = FinishedBefore(header)) return *std::move(done);
-  SL_ASSIGN_OR_RETURN(const JobRecord* record,
-                      Fence(header.lease(), checked_micros));
-  JobChange change = Change(*record);
-  change.SetState(trainer::v1::JOB_STATE_SUCCEEDED,
-                  fmt::format("registered {} {}", lora ? "adapter" : "model",
-                              before.resolved().output_name()));
-  change.Seal();
-  const auto now = ToTimestamp(options_.clock->WallMicros());
-  if (lora) {
-    *adapter.mutable_create_time() = now;
-    SL_RETURN_IF_ERROR(options_.registry
-                           ->CommitAdapter(std::move(adapter), staged_dir,
-                                           std::move(change.batch()))
-                           .status());
-  } else {
-    *model.mutable_create_time() = now;
-    SL_RETURN_IF_ERROR(options_.registry
-                           ->CommitModel(std::move(model), staged_dir,
-                                         std::move(change.batch()))
-                           .status());
-  }
-  const TrainingJob job = change.job();
-  Publish(change.record());
-  return job;
 }
 
 }  // namespace sinklora::trainer

@@ -56,7 +56,12 @@ absl::Status JobManager::Load() {
   SL_ASSIGN_OR_RETURN(auto records, LoadJobs(options_.store));
   MutexLock lock(&mutex_);
   for (JobRecord& record : records) {
-    record.lease_deadline_micros = LeaseDeadline();
+    if (record.job.state() == trainer::v1::JOB_STATE_RUNNING) {
+      JobSeat seat;
+      seat.taken = true;
+      seat.deadline_micros = LeaseDeadline();
+      record.seats.resize(static_cast<size_t>(WorkersOf(record.job)), seat);
+    }
     options_.metrics->AddJobs(record.job.state(), 1);
     order_of_[record.job.name()] = record.order;
     if (!IsTerminal(record.job.state())) {

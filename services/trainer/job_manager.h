@@ -12,6 +12,15 @@
 // Files are copied and removed outside the lock: a heartbeat waits for rows at
 // most.
 //
+// A job of several workers has a seat for each, of one epoch, each with a
+// deadline of its own; it is held while all of them are. It starts when so many
+// workers that can join have asked within a few seconds, in one transition, so
+// that no two jobs wait for each other's workers. The queue stays in order:
+// workers that can join are kept from younger jobs while the oldest one that
+// waits can be filled, by those that ask and those at work; else it is passed
+// over. Who asks, who holds a seat and the id of a group are known in memory
+// only, and so is the reason of a job that waits.
+//
 // Locks: this object's mutex before the Registry's.
 // Thread-safe; blocks on the disk. Borrows everything in Options.
 //
@@ -35,6 +44,7 @@
 #include "common/store/store.h"
 #include "services/trainer/artifact_store.h"
 #include "services/trainer/dataset_catalog.h"
+#include "services/trainer/idle_workers.h"
 #include "services/trainer/job_record.h"
 #include "services/trainer/metrics.h"
 #include "services/trainer/registry.h"
@@ -86,10 +96,11 @@ class JobManager {
                                           int64_t from_sequence,
                                           std::chrono::milliseconds timeout);
 
-  // --- what workers ask (job_leases.cc) -------------------------------------
-  // The oldest queued job, or a response without a lease.
+  // --- what workers ask (job_leases.cc, job_results.cc) ---------------------
+  // The seat that is kept for the worker, or the oldest queued job that it can
+  // have, or a response without a lease.
   absl::StatusOr<trainer::v1::LeaseJobResponse> LeaseJob(
-      const std::string& worker_id);
+      const trainer::v1::LeaseJobRequest& request);
   absl::StatusOr<trainer::v1::HeartbeatResponse> Heartbeat(
       const trainer::v1::HeartbeatRequest& request);
   // OK while `lease` is the one that holds its job: asked before an upload.
@@ -125,8 +136,15 @@ class JobManager {
  private:
   using Jobs = std::map<int64_t, JobRecord>;  // by order
 
+  static constexpr double kRetryAfterSeconds = 1;
+  // A worker that has not asked for so long does not wait any more.
+  static constexpr int64_t kAskedWindowMicros =
+      static_cast<int64_t>(3e6 * kRetryAfterSeconds);
+
   explicit JobManager(const Options& options)
-      : options_(options), requests_(options.store, options.clock) {}
+      : options_(options),
+        requests_(options.store, options.clock),
+        idle_(kAskedWindowMicros) {}
   absl::Status Load();
 
   absl::StatusOr<JobRecord*> Find(const std::string& name)
@@ -164,14 +182,36 @@ class JobManager {
 
   // Takes back the leases whose time was up at `now_micros`.
   void ExpireLocked(int64_t now_micros) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status ExpireOne(const JobRecord& record)
+  // Because the time of `seat` was up.
+  absl::Status ExpireOne(const JobRecord& record, const JobSeat& seat)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The job's lost attempts with the running one, which lost its worker. A job
   // that gets on, however often its workers die, is not a job that kills them.
   absl::StatusOr<int> LostAttempts(const JobRecord& record)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // The state of a job whose worker gave it back.
-  static void GiveBack(JobChange* change);
+  // The state of a job that the worker of `seat` gave back; with a
+  // `lost_reason` that is a lost attempt.
+  absl::Status GiveBack(const JobSeat& seat, const std::string& lost_reason,
+                        JobChange* change)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The state of a job that nobody holds any more, after so many lost attempts.
+  void TakeBack(int lost, const std::string& why,
+                const std::string& why_cancelled, JobChange* change);
+  // Says of each job that waits for several workers how many there are.
+  void NoteWaiting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Those that ask, and those at work.
+  int WorkersThatCanJoin() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Starts the oldest job that `worker` can have now, alone or with others.
+  // Whether there was one.
+  absl::StatusOr<bool> StartNext(const AskingWorker& worker)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status StartJob(const JobRecord& record,
+                        const std::vector<AskingWorker>& workers)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Gives the worker the seat that is kept for it. Whether there was one.
+  bool TakeSeat(const std::string& worker_id,
+                trainer::v1::LeaseJobResponse* response)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t Now() const { return options_.clock->MonotonicMicros(); }
   int64_t LeaseDeadline() const;
   absl::Status StaleLease(const trainer::v1::Lease& lease,
@@ -199,6 +239,7 @@ class JobManager {
   std::map<std::string, int64_t> order_of_ ABSL_GUARDED_BY(mutex_);
   std::set<int64_t> active_ ABSL_GUARDED_BY(mutex_);  // not ended, by order
   int64_t next_order_ ABSL_GUARDED_BY(mutex_) = 1;
+  IdleWorkers idle_ ABSL_GUARDED_BY(mutex_);
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "common/base/status.h"
@@ -24,6 +25,11 @@ bool IsTerminal(trainer::v1::JobState state) {
   return state == trainer::v1::JOB_STATE_SUCCEEDED ||
          state == trainer::v1::JOB_STATE_FAILED ||
          state == trainer::v1::JOB_STATE_CANCELLED;
+}
+
+int WorkersOf(const TrainingJob& job) {
+  // 0 in jobs from before there was such a thing.
+  return std::max(1, job.resolved().workers());
 }
 
 std::string JobKey(int64_t order) {
@@ -101,6 +107,10 @@ void JobChange::SetState(trainer::v1::JobState state,
                          const std::string& reason) {
   record_.job.set_state(state);
   record_.job.set_state_reason(reason);
+  if (state != trainer::v1::JOB_STATE_RUNNING) {
+    record_.seats.clear();
+    record_.group_id.clear();
+  }
   if (IsTerminal(state)) {
     *record_.job.mutable_end_time() = ToTimestamp(wall_micros_);
   }

@@ -20,15 +20,28 @@
 
 namespace sinklora::trainer {
 
+// A worker's part of the lease of a running job.
+struct JobSeat {
+  std::string worker_id;  // empty after a restart: not known any more
+  bool can_join = false;  // as the worker said
+  int first_rank = 0;
+  int ranks = 0;
+  bool taken = false;  // the worker has its lease
+  int64_t deadline_micros = 0;
+};
+
 struct JobRecord {
   int64_t order = 0;  // of submission; the queue's order
   trainer::v1::TrainingJob job;
   int64_t epoch = 0;  // of its last lease; durable
-  // Of the lease it is held by now. Not durable: after a restart every
-  // running job gets a whole new period.
-  std::string worker_id;
-  int64_t lease_deadline_micros = 0;
+  // Of the lease it is held by now, one seat a worker; none unless it runs. Not
+  // durable: after a restart every running job gets a whole new period.
+  std::vector<JobSeat> seats;
+  std::string group_id;  // of its devices, as seat 0 said; not durable
 };
+
+// Workers that train `job` together, >= 1.
+int WorkersOf(const trainer::v1::TrainingJob& job);
 
 bool IsTerminal(trainer::v1::JobState state);
 

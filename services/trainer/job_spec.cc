@@ -23,6 +23,7 @@ using trainer::v1::TrainingSpec;
 
 constexpr int64_t kMaxSteps = 10'000'000;
 constexpr int64_t kMaxContextParallel = 64;
+constexpr int64_t kMaxWorkers = 64;
 constexpr const char* kTargetModules[] = {"q_proj",   "k_proj",    "v_proj",
                                           "o_proj",   "gate_proj", "up_proj",
                                           "down_proj"};
@@ -244,6 +245,18 @@ absl::Status ResolveContextParallel(TrainingSpec* spec) {
                             half, spec->context_parallel()));
 }
 
+absl::Status ResolveWorkers(TrainingSpec* spec) {
+  if (spec->workers() == 0) spec->set_workers(1);
+  SL_RETURN_IF_ERROR(CheckRange("workers", spec->workers(), 1, kMaxWorkers));
+  const int64_t most =
+      int64_t{spec->accumulation_steps()} * spec->context_parallel();
+  if (spec->workers() <= most) return absl::OkStatus();
+  return Refuse("workers", spec->workers(),
+                fmt::format("<= {}, accumulation_steps x context_parallel: "
+                            "each worker needs a micro-step or a part of one",
+                            most));
+}
+
 absl::Status ResolveLoop(TrainingSpec* spec) {
   SL_RETURN_IF_ERROR(CheckRange("steps", spec->steps(), 1, kMaxSteps));
   if (spec->micro_batch_examples() == 0) spec->set_micro_batch_examples(1);
@@ -287,6 +300,7 @@ absl::StatusOr<TrainingSpec> ResolveOptions(const TrainingSpec& spec) {
   SL_RETURN_IF_ERROR(ResolveOptimizer(resolved.mutable_optimizer()));
   SL_RETURN_IF_ERROR(ResolveLoop(&resolved));
   SL_RETURN_IF_ERROR(ResolveContextParallel(&resolved));
+  SL_RETURN_IF_ERROR(ResolveWorkers(&resolved));
   SL_RETURN_IF_ERROR(
       CheckEnum("compute_type", spec.compute_type(),
                 trainer::v1::ComputeType_IsValid(spec.compute_type())));
@@ -367,14 +381,16 @@ absl::Status CheckResume(const TrainingSpec& spec,
   before.set_validate_every_steps(spec.validate_every_steps());
   before.set_validation_examples(spec.validation_examples());
   before.set_resume_job(spec.resume_job());
+  before.set_workers(spec.workers());
   // Of a job from before there was such a thing.
   if (before.context_parallel() == 0) before.set_context_parallel(1);
   if (before.SerializeAsString() == spec.SerializeAsString()) {
     return absl::OkStatus();
   }
   return refuse(
-      "only steps, output_name, checkpoint_every_steps, validate_every_steps "
-      "and validation_examples may differ from its spec: " +
+      "only steps, output_name, workers, checkpoint_every_steps, "
+      "validate_every_steps and validation_examples may differ from its "
+      "spec: " +
       before.ShortDebugString());
 }
 

@@ -30,7 +30,7 @@ absl::Status ResolveInputs(const registry::v1::Model& base_model,
 
 // OK when `spec` may go on from `previous`, the job named by resume_job: it
 // ended CANCELLED or FAILED, has a checkpoint, and differs only in steps,
-// output_name and the checkpoint and validation options.
+// output_name, workers and the checkpoint and validation options.
 absl::Status CheckResume(const trainer::v1::TrainingSpec& spec,
                          const std::string& base_model_digest,
                          const std::string& dataset_digest,

@@ -25,7 +25,7 @@ class Service final : public WorkerService::CallbackService {
     return RunUnary<LeaseJobRequest, LeaseJobResponse>(
         rpc_, "LeaseJob", context, request, response,
         [this](const CallInfo&, const auto& req, auto* resp) -> absl::Status {
-          SL_ASSIGN_OR_RETURN(*resp, jobs_->LeaseJob(req.worker_id()));
+          SL_ASSIGN_OR_RETURN(*resp, jobs_->LeaseJob(req));
           return absl::OkStatus();
         });
   }

@@ -298,6 +298,8 @@ TEST_F(AppTest, SubmitFillsEveryFieldOfTheSpec) {
                        "2",
                        "--compute",
                        "bfloat16",
+                       "--workers",
+                       "2",
                        "--resume-job",
                        "job-0",
                        "--request-id",
@@ -325,10 +327,10 @@ TEST_F(AppTest, SubmitFillsEveryFieldOfTheSpec) {
     "seed": "18446744073709551615", "checkpoint_every_steps": "5",
     "validate_every_steps": "4", "validation_examples": "8",
     "keep_activations": true, "compute_type": "COMPUTE_TYPE_BFLOAT16",
-    "resume_job": "job-0", "context_parallel": 2})");
+    "resume_job": "job-0", "context_parallel": 2, "workers": 2})");
   EXPECT_EQ(Json::diff(expected, spec).dump(2), "[]");
   // A field that is added to the proto needs a flag.
-  EXPECT_EQ(trainer::v1::TrainingSpec::descriptor()->field_count(), 19);
+  EXPECT_EQ(trainer::v1::TrainingSpec::descriptor()->field_count(), 20);
 }
 
 TEST_F(AppTest, SubmitLeavesDefaultsToTheService) {

@@ -159,7 +159,7 @@ TEST_F(JobDurabilityTest, FailedWriteLeavesNothingHalfDone) {
   ASSERT_OK_AND_ASSIGN(const auto job, jobs_->CreateJob(create));
 
   store_->FailWrite(1);
-  EXPECT_THAT(jobs_->LeaseJob("w1"), StatusIs(StatusCode::kResourceExhausted));
+  EXPECT_THAT(Ask("w1"), StatusIs(StatusCode::kResourceExhausted));
   EXPECT_EQ(Job(job.name()).state(), v1::JOB_STATE_QUEUED);
   EXPECT_EQ(Job(job.name()).attempt(), 0);
   const auto lease = Lease();

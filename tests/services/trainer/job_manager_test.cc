@@ -100,10 +100,10 @@ TEST_F(JobManagerTest, LeasesOldestFirstAndEachJobOnce) {
   const auto second = Submit("second");
   EXPECT_EQ(Lease("w1").job(), first.name());
   EXPECT_EQ(Lease("w2").job(), second.name());
-  ASSERT_OK_AND_ASSIGN(const auto none, jobs_->LeaseJob("w3"));
+  ASSERT_OK_AND_ASSIGN(const auto none, Ask("w3"));
   EXPECT_FALSE(none.has_lease());
   EXPECT_GT(none.retry_after_seconds(), 0);
-  EXPECT_THAT(jobs_->LeaseJob(""), StatusIs(StatusCode::kInvalidArgument));
+  EXPECT_THAT(Ask(""), StatusIs(StatusCode::kInvalidArgument));
 }
 
 TEST_F(JobManagerTest, ExpiredLeaseIsGivenAwayAndFenced) {

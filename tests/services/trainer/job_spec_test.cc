@@ -50,6 +50,7 @@ TEST(ResolveOptionsTest, FillsEveryDefault) {
   EXPECT_EQ(spec.micro_batch_examples(), 1);
   EXPECT_EQ(spec.accumulation_steps(), 1);
   EXPECT_EQ(spec.context_parallel(), 1);
+  EXPECT_EQ(spec.workers(), 1);
   EXPECT_EQ(spec.validation_examples(), 16);
   EXPECT_EQ(spec.compute_type(), v1::COMPUTE_TYPE_FLOAT32);
   // A resolved spec resolves to itself.
@@ -68,13 +69,15 @@ TEST(ResolveOptionsTest, KeepsWhatIsGiven) {
       const auto spec,
       ResolveOptions(Parse("attention { pattern: ATTENTION_PATTERN_SF "
                            "group_size_tokens: 32 return_ratio: 0 } "
-                           "context_parallel: 2 "
+                           "context_parallel: 2 workers: 4 "
+                           "accumulation_steps: 2 "
                            "optimizer { warmup_steps: 0 beta1: 0 clip_norm: 0 "
                            "schedule: LR_SCHEDULE_COSINE "
                            "min_learning_rate: 1e-6 }")));
   EXPECT_EQ(spec.attention().group_size_tokens(), 32);
   EXPECT_EQ(spec.attention().return_ratio(), 0);
   EXPECT_EQ(spec.context_parallel(), 2);
+  EXPECT_EQ(spec.workers(), 4);
   EXPECT_EQ(spec.optimizer().warmup_steps(), 0);
   EXPECT_EQ(spec.optimizer().beta1(), 0);
   EXPECT_EQ(spec.optimizer().clip_norm(), 0);
@@ -145,6 +148,10 @@ INSTANTIATE_TEST_SUITE_P(
                 "context_parallel is 2", "FULL"},
         Refusal{"context_parallel: 2 attention { group_size_tokens: 7 }",
                 "attention.sink_tokens is 4", "<= 3"},
+        Refusal{"workers: -1", "workers", "-1"},
+        Refusal{"workers: 65 accumulation_steps: 65", "workers", "[1, 64]"},
+        Refusal{"workers: 5 accumulation_steps: 2 context_parallel: 2",
+                "workers is 5", "<= 4"},
         Refusal{"lora { rank: 257 }", "lora.rank", "257"},
         Refusal{"lora { rank: -1 }", "lora.rank", "-1"},
         Refusal{"lora { lora_alpha: -2 }", "lora.lora_alpha", "-2"},

@@ -86,8 +86,17 @@ v1::TrainingJob TrainerCoreTest::Submit(const std::string& output) {
   return job.value_or(v1::TrainingJob());
 }
 
+absl::StatusOr<v1::LeaseJobResponse> TrainerCoreTest::Ask(
+    const std::string& worker, int devices) {
+  v1::LeaseJobRequest request;
+  request.set_worker_id(worker);
+  request.set_devices(devices);
+  request.set_can_join(devices > 0);
+  return jobs_->LeaseJob(request);
+}
+
 v1::Lease TrainerCoreTest::Lease(const std::string& worker) {
-  const auto response = jobs_->LeaseJob(worker);
+  const auto response = Ask(worker);
   EXPECT_OK(response);
   EXPECT_TRUE(response.ok() && response->has_lease());
   return response.ok() ? response->lease() : v1::Lease();

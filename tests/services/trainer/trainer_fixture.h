@@ -48,6 +48,9 @@ class TrainerCoreTest : public ::testing::Test {
   // A valid spec on these inputs.
   trainer::v1::TrainingSpec Spec(const std::string& output = "tuned");
   trainer::v1::TrainingJob Submit(const std::string& output = "tuned");
+  // What `worker` gets when it asks for a job. With devices it can join.
+  absl::StatusOr<trainer::v1::LeaseJobResponse> Ask(const std::string& worker,
+                                                    int devices = 0);
   // Takes a lease, which must be given.
   trainer::v1::Lease Lease(const std::string& worker = "w1");
   trainer::v1::TrainingJob Job(const std::string& name);
