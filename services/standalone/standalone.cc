@@ -184,6 +184,8 @@ absl::Status StandaloneImpl::MakeWorkers() {
                                                     : options_.worker_device;
     options.threads = options_.threads;
     options.cpu_isa = options_.cpu_isa;
+    // All workers of the process have the same devices.
+    options.join_groups = false;
     options.metrics = metrics_.get();
     SL_ASSIGN_OR_RETURN(auto worker, worker::Worker::Create(options));
     workers_.push_back(std::move(worker));

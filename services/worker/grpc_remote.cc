@@ -148,11 +148,9 @@ class GrpcRemote final : public Remote {
         curator_("curator", curator_address) {}
 
   absl::StatusOr<trainer::v1::LeaseJobResponse> LeaseJob(
-      const std::string& worker_id) override {
+      const trainer::v1::LeaseJobRequest& request) override {
     SL_ASSIGN_OR_RETURN(const auto stub, worker_.Stub());
     const auto context = MakeContext(kLeaseTimeoutSeconds);
-    trainer::v1::LeaseJobRequest request;
-    request.set_worker_id(worker_id);
     trainer::v1::LeaseJobResponse response;
     SL_RETURN_IF_ERROR(
         worker_.Translate(stub->LeaseJob(context.get(), request, &response)));

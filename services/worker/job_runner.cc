@@ -1,38 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/worker/job_runner.h"
 
-#include <fmt/format.h>
-
-#include <algorithm>
-#include <chrono>
-#include <functional>
-#include <memory>
-#include <span>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "common/base/exceptions.h"
-#include "common/base/files.h"
 #include "common/base/log.h"
 #include "common/base/status.h"
-#include "common/model/training_run.h"
-#include "common/weights/model_files.h"
-#include "services/worker/dataset.h"
-#include "services/worker/spec_to_options.h"
+#include "services/worker/job_run.h"
 
 namespace sinklora::worker {
 namespace {
-
-using std::chrono::milliseconds;
-using trainer::v1::TrainingMetrics;
-using trainer::v1::TrainingSpec;
-
-constexpr milliseconds kFirstBackoff(200);
-constexpr milliseconds kLastBackoff(2000);
-// Beside the run's own files in a checkpoint: what the trainer is told but the
-// model does not need.
-constexpr char kProgressFile[] = "progress.binpb";
 
 // UPPER_SNAKE_CASE reason of a failed job.
 std::string FailureReason(const absl::Status& status) {
@@ -42,308 +19,7 @@ std::string FailureReason(const absl::Status& status) {
   return code;
 }
 
-// The state of one Run.
-class Run {
- public:
-  Run(const JobRunnerOptions& options, const trainer::v1::TrainingJob& job,
-      LeaseKeeper* keeper)
-      : options_(options), job_(job), spec_(job.resolved()), keeper_(keeper) {}
-
-  // OK when all steps are done; kCancelled when the keeper interrupted.
-  absl::Status Train() {
-    SL_RETURN_IF_ERROR(Prepare());
-    SL_RETURN_IF_ERROR(Resume());
-    while (run_->step() < spec_.steps()) {
-      SL_RETURN_IF_ERROR(Step());
-      const bool due = spec_.checkpoint_every_steps() > 0 &&
-                       run_->step() % spec_.checkpoint_every_steps() == 0;
-      if (due) SL_RETURN_IF_ERROR(CommitCheckpoint(StopCause::kShutdown));
-    }
-    return absl::OkStatus();
-  }
-
-  // Whether anything was done since the last commit.
-  bool HasUncommittedSteps() const {
-    return run_ != nullptr && run_->step() > committed_step_;
-  }
-
-  // Tries until `until` or something outranking it interrupts.
-  absl::Status CommitCheckpoint(StopCause until) {
-    const int64_t start_micros = options_.clock->MonotonicMicros();
-    SL_ASSIGN_OR_RETURN(const auto dir,
-                        TempDir::Create(options_.models->work_dir()));
-    SL_RETURN_IF_ERROR(run_->SaveCheckpoint(dir->path()));
-    TrainingMetrics progress;
-    progress.set_step(run_->step());
-    progress.set_total_tokens(total_tokens_);
-    SL_RETURN_IF_ERROR(WriteFileAtomic(JoinPath(dir->path(), kProgressFile),
-                                       progress.SerializeAsString()));
-    trainer::v1::CommitCheckpointHeader header;
-    *header.mutable_lease() = keeper_->lease();
-    header.set_step(run_->step());
-    // Measurements of the steps before a checkpoint must not be lost: an
-    // attempt that goes on from it does not repeat them.
-    SL_RETURN_IF_ERROR(Retry(until, [&] { return keeper_->Flush(); }));
-    SL_RETURN_IF_ERROR(Retry(until, [&] {
-      return options_.remote->CommitCheckpoint(header, dir->path(),
-                                               keeper_->lost());
-    }));
-    committed_step_ = run_->step();
-    options_.metrics->CheckpointDone(
-        static_cast<double>(options_.clock->MonotonicMicros() - start_micros) *
-        1e-6);
-    return absl::OkStatus();
-  }
-
-  absl::Status Finish(const trainer::v1::FinishJobHeader& header,
-                      const std::string& result_dir) {
-    SL_RETURN_IF_ERROR(
-        Retry(StopCause::kLeaseLost, [&] { return keeper_->Flush(); }));
-    return Retry(StopCause::kLeaseLost, [&] {
-      return options_.remote->FinishJob(header, result_dir, keeper_->lost());
-    });
-  }
-
-  absl::Status FinishSucceeded(trainer::v1::FinishJobHeader header) {
-    header.set_outcome(trainer::v1::JOB_STATE_SUCCEEDED);
-    SL_ASSIGN_OR_RETURN(const auto dir,
-                        TempDir::Create(options_.models->work_dir()));
-    SL_RETURN_IF_ERROR(
-        run_->WriteResult(spec_.base_model(), base_dir_, dir->path()));
-    return Finish(header, dir->path());
-  }
-
- private:
-  // Calls `call` until it gives anything but a transient error. Between two
-  // calls waits, and gives up once the keeper's cause is at least `until`.
-  absl::Status Retry(StopCause until,
-                     const std::function<absl::Status()>& call) {
-    milliseconds backoff = kFirstBackoff;
-    while (true) {
-      const absl::Status status = call();
-      if (IsLeaseLost(status)) {
-        keeper_->MarkLost(std::string(status.message()));
-        return absl::CancelledError(std::string(status.message()));
-      }
-      if (status.ok() || !IsTransient(status)) return status;
-      LogWarning("job {}: trying again: {}", job_.name(),
-                 std::string(status.message()));
-      if (keeper_->WaitFor(until, backoff)) {
-        return absl::CancelledError("interrupted: " +
-                                    std::string(status.message()));
-      }
-      backoff = std::min(backoff * 2, kLastBackoff);
-    }
-  }
-
-  absl::Status FetchSplit(curator::v1::Split split, int64_t max_examples,
-                          std::vector<TrainingExample>* examples) {
-    ExampleRequest request;
-    request.dataset = spec_.dataset();
-    request.digest = job_.dataset_digest();
-    request.split = split;
-    request.max_examples = max_examples;
-    return Retry(StopCause::kShutdown, [&] {
-      return FetchExamples(options_.remote, request, keeper_->interrupt(),
-                           examples);
-    });
-  }
-
-  absl::Status Prepare() {
-    SL_RETURN_IF_ERROR(Retry(StopCause::kShutdown, [&]() -> absl::Status {
-      SL_ASSIGN_OR_RETURN(
-          base_dir_,
-          options_.models->Fetch(spec_.base_model(), job_.base_model_digest(),
-                                 keeper_->interrupt()));
-      return absl::OkStatus();
-    }));
-    SL_RETURN_IF_ERROR(FetchSplit(curator::v1::SPLIT_TRAIN, 0, &train_));
-    if (spec_.validate_every_steps() > 0) {
-      SL_RETURN_IF_ERROR(FetchSplit(curator::v1::SPLIT_VALIDATION,
-                                    spec_.validation_examples(), &validation_));
-    }
-    if (train_.empty()) {
-      return MakeError(
-          absl::StatusCode::kFailedPrecondition,
-          fmt::format("dataset {} has no training examples", spec_.dataset()),
-          {"DATASET_EMPTY", {{"dataset", spec_.dataset()}}});
-    }
-    SL_ASSIGN_OR_RETURN(const auto files, ModelFiles::Open(base_dir_));
-    SL_ASSIGN_OR_RETURN(const TrainingOptions training,
-                        ToTrainingOptions(spec_));
-    SL_ASSIGN_OR_RETURN(const auto backends, BackendsFor(training));
-    SL_ASSIGN_OR_RETURN(run_, TrainingRun::Create(backends, *files, training));
-    return ReportPlan(files->config(), training, backends);
-  }
-
-  // A device without a micro-step would only wait.
-  absl::StatusOr<std::span<kernels::Backend* const>> BackendsFor(
-      const TrainingOptions& training) const {
-    const std::span<kernels::Backend* const> all = options_.backends;
-    const auto context = static_cast<size_t>(training.context_parallel);
-    if (all.size() % context != 0) {
-      return MakeError(
-          absl::StatusCode::kFailedPrecondition,
-          fmt::format("spec.context_parallel is {}, must divide the number of "
-                      "devices of the worker, {}",
-                      context, all.size()),
-          {"DEVICES_DO_NOT_FIT",
-           {{"context_parallel", fmt::format("{}", context)},
-            {"devices", fmt::format("{}", all.size())}}});
-    }
-    const size_t used = std::min(
-        all.size(), context * static_cast<size_t>(training.accumulation_steps));
-    if (used < all.size()) {
-      LogWarning(
-          "job {}: accumulation_steps is {}, so {} of {} devices stay idle",
-          job_.name(), training.accumulation_steps, all.size() - used,
-          all.size());
-    }
-    return all.first(used);
-  }
-
-  absl::Status ReportPlan(const LlamaConfig& config,
-                          const TrainingOptions& training,
-                          std::span<kernels::Backend* const> backends) {
-    size_t longest = 0;
-    for (const TrainingExample& example : train_) {
-      longest = std::max(longest, example.token_ids.size());
-    }
-    SL_ASSIGN_OR_RETURN(
-        TrainingPlan plan,
-        PlanTraining(config, training, static_cast<int64_t>(longest)));
-    plan.trainable_parameters = run_->trainable_parameters();
-    if (!validation_.empty()) {
-      plan.peak_bytes +=
-          std::max<int64_t>(0, plan.validation_bytes - plan.activation_bytes);
-    }
-    std::vector<std::string> descriptions;
-    for (const kernels::Backend* backend : backends) {
-      descriptions.push_back(backend->description());
-    }
-    keeper_->ReportPlan(ToResolvedPlan(plan, descriptions));
-    return absl::OkStatus();
-  }
-
-  // Goes on from the last checkpoint that can be loaded, when there is one.
-  absl::Status Resume() {
-    int64_t broken_step = 0;
-    while (true) {
-      std::unique_ptr<TempDir> dir;
-      int64_t step = 0;
-      const absl::Status found =
-          Retry(StopCause::kShutdown, [&]() -> absl::Status {
-            // A transfer that was cut leaves files behind.
-            SL_ASSIGN_OR_RETURN(dir,
-                                TempDir::Create(options_.models->work_dir()));
-            SL_ASSIGN_OR_RETURN(step, options_.remote->DownloadCheckpoint(
-                                          keeper_->lease(), broken_step,
-                                          dir->path(), keeper_->interrupt()));
-            return absl::OkStatus();
-          });
-      if (absl::IsNotFound(found)) return absl::OkStatus();
-      SL_RETURN_IF_ERROR(found);
-      const absl::Status loaded = LoadCheckpoint(dir->path());
-      // What this run is not made for (other options, a newer format) no older
-      // checkpoint will mend.
-      const bool broken = absl::IsDataLoss(loaded) ||
-                          absl::IsNotFound(loaded) ||
-                          absl::IsInvalidArgument(loaded);
-      if (!broken) return loaded;
-      LogWarning(
-          "job {}: checkpoint {} cannot be loaded, asking for the one "
-          "before: {}",
-          job_.name(), step, std::string(loaded.message()));
-      broken_step = step;
-    }
-  }
-
-  absl::Status LoadCheckpoint(const std::string& dir) {
-    SL_RETURN_IF_ERROR(run_->LoadCheckpoint(dir));
-    SL_ASSIGN_OR_RETURN(const std::string bytes,
-                        ReadFile(JoinPath(dir, kProgressFile)));
-    TrainingMetrics progress;
-    if (!progress.ParseFromString(bytes) || progress.step() != run_->step()) {
-      return absl::DataLossError(
-          fmt::format("{} of the checkpoint at step {} is broken",
-                      kProgressFile, run_->step()));
-    }
-    total_tokens_ = progress.total_tokens();
-    committed_step_ = run_->step();
-    LogInfo("job {}: going on from step {}", job_.name(), run_->step());
-    return absl::OkStatus();
-  }
-
-  absl::Status Step() {
-    std::vector<TrainingExample> batch;
-    const auto indices = ExamplesOfStep(
-        spec_.seed(), static_cast<int64_t>(train_.size()),
-        int64_t{spec_.micro_batch_examples()} * spec_.accumulation_steps(),
-        run_->step());
-    for (const int64_t index : indices) {
-      batch.push_back(train_[static_cast<size_t>(index)]);
-    }
-    const int64_t start_micros = options_.clock->MonotonicMicros();
-    const auto step = run_->Step(batch, keeper_->interrupt());
-    if (!step.ok()) return ExplainStep(step.status());
-    const double seconds =
-        static_cast<double>(options_.clock->MonotonicMicros() - start_micros) *
-        1e-6;
-    total_tokens_ += step->tokens;
-    TrainingMetrics metrics;
-    metrics.set_step(step->step);
-    metrics.set_loss(step->loss);
-    metrics.set_gradient_norm(step->gradient_norm);
-    metrics.set_learning_rate(step->learning_rate);
-    metrics.set_step_seconds(seconds);
-    metrics.set_tokens_per_second(
-        seconds > 0 ? static_cast<double>(step->tokens) / seconds : 0);
-    metrics.set_total_tokens(total_tokens_);
-    const absl::Status validated = Validate(&metrics);
-    // A step that is done counts, even when its validation was interrupted.
-    keeper_->Report(metrics);
-    options_.metrics->StepDone(metrics, step->tokens);
-    return validated;
-  }
-
-  // The model library does not know which step of which dataset it is given.
-  absl::Status ExplainStep(const absl::Status& status) {
-    if (absl::IsCancelled(status) || !GetErrorDetail(status).reason.empty()) {
-      return status;
-    }
-    const absl::Status annotated =
-        Annotate(status, fmt::format("step {}", run_->step() + 1));
-    if (!absl::IsInvalidArgument(status)) return annotated;
-    return MakeError(status.code(), std::string(annotated.message()),
-                     {"INVALID_EXAMPLE", {{"dataset", spec_.dataset()}}});
-  }
-
-  absl::Status Validate(TrainingMetrics* metrics) {
-    const int64_t every = spec_.validate_every_steps();
-    if (every == 0 || validation_.empty()) return absl::OkStatus();
-    if (run_->step() % every != 0 && run_->step() != spec_.steps()) {
-      return absl::OkStatus();
-    }
-    SL_ASSIGN_OR_RETURN(
-        const double loss,
-        run_->ValidationLoss(validation_, keeper_->interrupt()));
-    metrics->set_validation_loss(loss);
-    return absl::OkStatus();
-  }
-
-  const JobRunnerOptions& options_;
-  const trainer::v1::TrainingJob& job_;
-  const TrainingSpec& spec_;
-  LeaseKeeper* const keeper_;
-  std::string base_dir_;
-  std::vector<TrainingExample> train_;
-  std::vector<TrainingExample> validation_;
-  std::unique_ptr<TrainingRun> run_;
-  int64_t committed_step_ = 0;
-  int64_t total_tokens_ = 0;
-};
-
-std::string FinishFailed(Run* run, trainer::v1::FinishJobHeader header,
+std::string FinishFailed(JobRun* run, trainer::v1::FinishJobHeader header,
                          const absl::Status& status) {
   header.set_outcome(trainer::v1::JOB_STATE_FAILED);
   header.set_message(std::string(status.message()));
@@ -358,9 +34,36 @@ std::string FinishFailed(Run* run, trainer::v1::FinishJobHeader header,
   return "abandoned";
 }
 
-// The run stopped because the keeper said so.
-std::string FinishInterrupted(Run* run, trainer::v1::FinishJobHeader header,
+// This worker's part is done, or it stopped with all others: seat 0 says how
+// the job ended.
+std::string FollowToEnd(JobRun* run) {
+  run->seat()->AwaitEnd();
+  return "followed";
+}
+
+std::string GiveBack(LeaseKeeper* keeper, const std::string& lost_reason) {
+  const absl::Status released = keeper->Release(lost_reason);
+  if (released.ok()) return lost_reason.empty() ? "released" : "abandoned";
+  LogWarning("job {}: not given back, its lease has to lapse: {}",
+             keeper->lease().job(), std::string(released.message()));
+  return "abandoned";
+}
+
+// The devices of several workers cannot reach each other any more. When that is
+// because a worker failed or died, the trainer tells before long.
+std::string GiveUp(JobRun* run, LeaseKeeper* keeper,
+                   const absl::Status& status) {
+  LogWarning("job {}: other workers cannot be reached: {}",
+             keeper->lease().job(), std::string(status.message()));
+  if (run->seat()->AwaitWord()) return "abandoned";
+  return GiveBack(keeper, std::string(status.message()));
+}
+
+// The run stopped because the keeper said so, or that of another worker.
+std::string FinishInterrupted(JobRun* run, trainer::v1::FinishJobHeader header,
                               LeaseKeeper* keeper) {
+  // The news that another worker has may be on its way here.
+  if (keeper->cause() == StopCause::kNone) keeper->Flush().IgnoreError();
   const StopCause cause = keeper->cause();
   if (cause == StopCause::kLeaseLost) return "abandoned";
   if (run->HasUncommittedSteps()) {
@@ -377,27 +80,34 @@ std::string FinishInterrupted(Run* run, trainer::v1::FinishJobHeader header,
       }
     }
   }
-  if (cause != StopCause::kCancelRequested) {
-    const absl::Status released = keeper->Release();
-    if (released.ok()) return "released";
-    LogWarning("job {}: not given back, its lease has to lapse: {}",
-               header.lease().job(), std::string(released.message()));
-    return "abandoned";
+  // Of a job that is to be cancelled, giving it back is the end.
+  if (cause != StopCause::kCancelRequested || !run->seat()->leads()) {
+    return GiveBack(keeper, "");
   }
   header.set_outcome(trainer::v1::JOB_STATE_CANCELLED);
   return run->Finish(header, "").ok() ? "cancelled" : "abandoned";
 }
 
-std::string RunToEnd(Run* run, LeaseKeeper* keeper) {
+std::string RunToEnd(JobRun* run, LeaseKeeper* keeper) {
   trainer::v1::FinishJobHeader header;
   *header.mutable_lease() = keeper->lease();
+  const GroupSeat& seat = *run->seat();
   absl::Status status = run->Train();
+  const bool together =
+      status.ok() || (absl::IsCancelled(status) && seat.joined());
+  if (together && !seat.leads()) return FollowToEnd(run);
   if (status.ok()) {
     status = run->FinishSucceeded(header);
     if (status.ok()) return "succeeded";
   }
-  if (absl::IsCancelled(status) && keeper->cause() != StopCause::kNone) {
-    return FinishInterrupted(run, header, keeper);
+  // Whatever failed behind an abort failed because of it.
+  const bool interrupted =
+      seat.aborted() ||
+      (absl::IsCancelled(status) &&
+       (keeper->cause() != StopCause::kNone || !seat.alone()));
+  if (interrupted) return FinishInterrupted(run, header, keeper);
+  if (absl::IsUnavailable(status) && !seat.alone()) {
+    return GiveUp(run, keeper, status);
   }
   return FinishFailed(run, header, status);
 }
@@ -406,7 +116,7 @@ std::string RunToEnd(Run* run, LeaseKeeper* keeper) {
 
 std::string RunJob(const JobRunnerOptions& options,
                    const trainer::v1::TrainingJob& job, LeaseKeeper* keeper) {
-  Run run(options, job, keeper);
+  JobRun run(options, job, keeper);
   // Libraries below may throw (allocation above all); a job must not end the
   // worker, and neither must saying that it failed.
   std::string what;

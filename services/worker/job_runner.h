@@ -5,7 +5,11 @@
 // disk) ends the job as FAILED with a reason. A failure to reach a service is
 // tried again until the lease is lost. Nothing that a job does ends the worker.
 //
-// Thread-compatible: one Run() at a time. Borrows everything in Options.
+// In a job of several workers each runs its seat. A failure of the job ends it
+// from any seat. When the workers cannot reach each other any more, it is given
+// up for another attempt, unless the trainer has ended it by then.
+//
+// Thread-compatible: one RunJob() at a time. Borrows everything in Options.
 //
 // SPDX-License-Identifier: Apache-2.0
 #ifndef SINKLORA_SERVICES_WORKER_JOB_RUNNER_H_
@@ -26,17 +30,18 @@ namespace sinklora::worker {
 struct JobRunnerOptions {
   Remote* remote = nullptr;
   ModelCache* models = nullptr;
-  // >= 1. A job takes the first ones, at most as many as it has micro-steps in
-  // an optimizer step, times its context_parallel.
+  // >= 1, as the worker said when it asked for the job. That takes the first
+  // ones, as many as its lease says.
   std::vector<kernels::Backend*> backends;
   WorkerMetrics* metrics = nullptr;
   Clock* clock = nullptr;
 };
 
 // How this worker's hold on a job ended: "succeeded", "failed", "cancelled",
-// "released" (shutdown: the job is queued again) or "abandoned" (lease lost, or
-// it could not be given back). After the last two another attempt goes on from
-// the last checkpoint.
+// "followed" (it did its part, and the worker of seat 0 ended the hold),
+// "released" (shutdown: the job is queued again) or "abandoned" (lease lost,
+// other workers lost, or it could not be given back). After the last two
+// another attempt goes on from the last checkpoint.
 std::string RunJob(const JobRunnerOptions& options,
                    const trainer::v1::TrainingJob& job, LeaseKeeper* keeper);
 

@@ -53,7 +53,25 @@ void LeaseKeeper::ReportPlan(const trainer::v1::ResolvedPlan& plan) {
 
 absl::Status LeaseKeeper::Flush() { return Renew(/*release=*/false); }
 
-absl::Status LeaseKeeper::Release() { return Renew(/*release=*/true); }
+absl::Status LeaseKeeper::Release(const std::string& lost_reason) {
+  return Renew(/*release=*/true, lost_reason);
+}
+
+void LeaseKeeper::PublishGroup(const std::string& group_id) {
+  MutexLock lock(&mutex_);
+  own_group_id_ = group_id;
+}
+
+std::string LeaseKeeper::group_id() const {
+  MutexLock lock(&mutex_);
+  return group_id_;
+}
+
+void LeaseKeeper::OnStop(std::function<void(StopCause)> on_stop) {
+  MutexLock lock(&mutex_);
+  on_stop_ = std::move(on_stop);
+  if (on_stop_ && cause_ != StopCause::kNone) on_stop_(cause_);
+}
 
 void LeaseKeeper::RequestShutdown() {
   MutexLock lock(&mutex_);
@@ -75,6 +93,8 @@ void LeaseKeeper::Raise(StopCause cause, const std::string& why) {
   LogInfo("job {}: {}", lease_.job(), why);
   cause_ = cause;
   if (cause == StopCause::kLeaseLost) lost_.Cancel();
+  // First: one who is interrupted may ask what that did.
+  if (on_stop_) on_stop_(cause);
   interrupt_.Cancel();
   wake_.NotifyAll();
 }
@@ -90,11 +110,12 @@ bool LeaseKeeper::WaitFor(StopCause cause, milliseconds timeout) {
   return true;
 }
 
-absl::Status LeaseKeeper::Renew(bool release) {
+absl::Status LeaseKeeper::Renew(bool release, const std::string& lost_reason) {
   MutexLock send_lock(&send_mutex_);
   trainer::v1::HeartbeatRequest request;
   *request.mutable_lease() = lease_;
   request.set_release(release);
+  request.set_lost_reason(lost_reason);
   int64_t sent_plan = 0;
   {
     MutexLock lock(&mutex_);
@@ -107,6 +128,7 @@ absl::Status LeaseKeeper::Renew(bool release) {
     request.mutable_metrics()->Assign(pending_.begin(), pending_.end());
     if (plan_) *request.mutable_plan() = *plan_;
     sent_plan = plan_reports_;
+    request.set_group_id(own_group_id_);
   }
   const int64_t sent_micros = clock_->MonotonicMicros();
   const auto response =
@@ -118,6 +140,7 @@ absl::Status LeaseKeeper::Renew(bool release) {
     released_ = release;
     if (released_) wake_.NotifyAll();
     pending_.erase(pending_.begin(), pending_.begin() + request.metrics_size());
+    group_id_ = response->group_id();
     // One that was reported while this was on its way has yet to be sent.
     if (plan_reports_ == sent_plan) plan_.reset();
     if (response->cancel_requested()) {

@@ -13,6 +13,7 @@
 #define SINKLORA_SERVICES_WORKER_LEASE_KEEPER_H_
 
 #include <chrono>
+#include <functional>
 #include <optional>
 #include <string>
 #include <thread>
@@ -45,13 +46,24 @@ class LeaseKeeper {
   absl::Status Flush();
 
   // Sends what was reported and gives the job back, in one try. OK when the
-  // trainer has it; nothing is sent afterwards.
-  absl::Status Release();
+  // trainer has it; nothing is sent afterwards. `lost_reason`: as in
+  // HeartbeatRequest.
+  absl::Status Release(const std::string& lost_reason = "");
+
+  // Seat 0 of several: goes out with every renewal from now on.
+  void PublishGroup(const std::string& group_id);
+  // As the trainer said last; empty before it knew.
+  std::string group_id() const;
 
   // The worker shuts down.
   void RequestShutdown();
   // The trainer refused a write of this lease.
   void MarkLost(const std::string& why);
+
+  // Calls `on_stop` with every cause that comes, and now with the one that is
+  // there, from any thread. It must not call the keeper. nullptr takes it back:
+  // it does not run any more when that returns.
+  void OnStop(std::function<void(StopCause)> on_stop);
 
   StopCause cause() const;
   // Set for any cause: polled by the training step.
@@ -66,7 +78,7 @@ class LeaseKeeper {
   void Run();
   void Raise(StopCause cause, const std::string& why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Renew(bool release);
+  absl::Status Renew(bool release, const std::string& lost_reason = "");
 
   Remote* const remote_;
   Clock* const clock_;
@@ -83,6 +95,9 @@ class LeaseKeeper {
   std::vector<trainer::v1::TrainingMetrics> pending_ ABSL_GUARDED_BY(mutex_);
   std::optional<trainer::v1::ResolvedPlan> plan_ ABSL_GUARDED_BY(mutex_);
   int64_t plan_reports_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::string own_group_id_ ABSL_GUARDED_BY(mutex_);
+  std::string group_id_ ABSL_GUARDED_BY(mutex_);
+  std::function<void(StopCause)> on_stop_ ABSL_GUARDED_BY(mutex_);
   Cancellation interrupt_;
   Cancellation lost_;
   std::thread thread_;  // last: it uses everything above

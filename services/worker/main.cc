@@ -28,7 +28,11 @@ ABSL_FLAG(
     "instruction set of the CPU backend: auto, amx, avx512_bf16, avx512, avx2 "
     "or portable");
 ABSL_FLAG(std::string, worker_id, "",
-          "name of this worker in logs and job events; default a random one");
+          "name of this worker in logs and job events, that of no other one; "
+          "default a random one");
+ABSL_FLAG(bool, join_groups, true,
+          "take part in jobs of several workers; off where other workers' "
+          "devices cannot be reached");
 
 namespace sinklora::worker {
 namespace {
@@ -65,6 +69,7 @@ absl::StatusOr<std::unique_ptr<HostedService>> Start(const ProcessEnv& env) {
   options.cpu_isa = absl::GetFlag(FLAGS_cpu_isa);
   options.worker_id = absl::GetFlag(FLAGS_worker_id);
   if (options.worker_id.empty()) options.worker_id = NewId("worker");
+  options.join_groups = absl::GetFlag(FLAGS_join_groups);
   options.metrics = env.metrics;
   SL_ASSIGN_OR_RETURN(auto worker, Worker::Create(options));
   return std::make_unique<Process>(std::move(worker));

@@ -27,6 +27,10 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry* registry, int index)
       devices_(registry->GetGauge(
           "sinklora_worker_devices",
           "Devices that share the micro-steps of a job.", labels_)),
+      group_(registry->GetGauge(
+          "sinklora_worker_group_workers",
+          "Workers that train the current job together; 0 without a job.",
+          labels_)),
       tokens_per_second_(
           registry->GetGauge("sinklora_worker_tokens_per_second",
                              "Tokens per second of the last step.", labels_)),
@@ -44,8 +48,8 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry* registry, int index)
           "sinklora_worker_gradient_norm",
           "Gradient norm of the last step, unclipped.", labels_)),
       registry_(registry) {
-  for (const char* outcome :
-       {"succeeded", "failed", "cancelled", "released", "abandoned"}) {
+  for (const char* outcome : {"succeeded", "failed", "cancelled", "followed",
+                              "released", "abandoned"}) {
     Jobs(outcome);
   }
 }
@@ -58,6 +62,10 @@ Counter* WorkerMetrics::Jobs(const std::string& outcome) {
 
 void WorkerMetrics::SetDevices(size_t count) {
   devices_->Set(static_cast<double>(count));
+}
+
+void WorkerMetrics::SetGroup(int workers) {
+  group_->Set(static_cast<double>(workers));
 }
 
 void WorkerMetrics::StepDone(const trainer::v1::TrainingMetrics& metrics,

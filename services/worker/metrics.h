@@ -18,6 +18,8 @@ class WorkerMetrics {
   WorkerMetrics(MetricsRegistry* registry, int index);
 
   void SetDevices(size_t count);
+  // Workers that train the job of this one, 0 while it has none.
+  void SetGroup(int workers);
   // `tokens`: of this step alone.
   void StepDone(const trainer::v1::TrainingMetrics& metrics, int64_t tokens);
   void CheckpointDone(double seconds);
@@ -34,6 +36,7 @@ class WorkerMetrics {
   Counter* const tokens_;
   Counter* const leases_lost_;
   Gauge* const devices_;
+  Gauge* const group_;
   Gauge* const tokens_per_second_;
   Gauge* const loss_;
   Gauge* const validation_loss_;

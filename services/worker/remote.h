@@ -25,7 +25,7 @@ class Remote {
   virtual ~Remote() = default;
 
   virtual absl::StatusOr<trainer::v1::LeaseJobResponse> LeaseJob(
-      const std::string& worker_id) = 0;
+      const trainer::v1::LeaseJobRequest& request) = 0;
   virtual absl::StatusOr<trainer::v1::HeartbeatResponse> Heartbeat(
       const trainer::v1::HeartbeatRequest& request, double timeout_seconds) = 0;
   // Uploads every file below `dir`.

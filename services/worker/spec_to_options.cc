@@ -98,7 +98,8 @@ absl::StatusOr<TrainingOptions> ToTrainingOptions(
 }
 
 trainer::v1::ResolvedPlan ToResolvedPlan(
-    const TrainingPlan& plan, const std::vector<std::string>& backends) {
+    const TrainingPlan& plan, const std::vector<std::string>& backends,
+    int devices) {
   trainer::v1::ResolvedPlan resolved;
   resolved.set_rope_factor(plan.rope_factor);
   resolved.set_group_size_tokens(plan.group_size_tokens);
@@ -107,7 +108,7 @@ trainer::v1::ResolvedPlan ToResolvedPlan(
   resolved.set_trainable_parameters(plan.trainable_parameters);
   resolved.set_predicted_peak_bytes(plan.peak_bytes);
   resolved.set_backend(fmt::format("{}", fmt::join(backends, "; ")));
-  resolved.set_devices(static_cast<int32_t>(backends.size()));
+  resolved.set_devices(devices);
   return resolved;
 }
 

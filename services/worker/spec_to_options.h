@@ -21,9 +21,11 @@ namespace sinklora::worker {
 absl::StatusOr<TrainingOptions> ToTrainingOptions(
     const trainer::v1::TrainingSpec& spec);
 
-// `backends`: descriptions of the devices that train the job, >= 1.
+// `backends`: descriptions of this worker's devices that train the job, >= 1.
+// `devices`: with those of other workers.
 trainer::v1::ResolvedPlan ToResolvedPlan(
-    const TrainingPlan& plan, const std::vector<std::string>& backends);
+    const TrainingPlan& plan, const std::vector<std::string>& backends,
+    int devices);
 
 // kInvalidArgument (reason INVALID_EXAMPLE) when its lists do not fit together.
 absl::StatusOr<TrainingExample> ToTrainingExample(

@@ -66,6 +66,9 @@ class WorkerImpl final : public Worker {
     LogInfo("worker {} on {} device{}: {}", options_.worker_id,
             backends_.size(), backends_.size() == 1 ? "" : "s",
             DeviceNames(backends_));
+    request_.set_worker_id(options_.worker_id);
+    request_.set_devices(static_cast<int32_t>(backends_.size()));
+    request_.set_can_join(options_.join_groups && CanJoin());
     return absl::OkStatus();
   }
 
@@ -93,6 +96,18 @@ class WorkerImpl final : public Worker {
   }
 
  private:
+  // Whether the devices can work with those of other processes, as far as this
+  // one can tell.
+  bool CanJoin() {
+    kernels::CollectiveId unused;
+    const kernels::Status made = backends_[0]->MakeCollectiveId(&unused);
+    if (!made.ok()) {
+      LogInfo("worker {} takes no part in jobs of several workers: {}",
+              options_.worker_id, std::string(made.message()));
+    }
+    return made.ok();
+  }
+
   void Run() {
     bool reachable = true;
     while (true) {
@@ -101,7 +116,7 @@ class WorkerImpl final : public Worker {
         if (stopping_) return;
       }
       const int64_t asked_micros = options_.clock->MonotonicMicros();
-      const auto leased = remote_->LeaseJob(options_.worker_id);
+      const auto leased = remote_->LeaseJob(request_);
       if (!leased.ok()) {
         // Once, not every second of an outage.
         if (reachable) {
@@ -124,7 +139,9 @@ class WorkerImpl final : public Worker {
 
   void RunLeased(const trainer::v1::LeaseJobResponse& leased,
                  int64_t asked_micros) {
-    LogInfo("job {}: attempt {}", leased.job().name(), leased.job().attempt());
+    LogInfo("job {}: attempt {}, seat {} of {}", leased.job().name(),
+            leased.job().attempt(), leased.lease().seat(),
+            leased.lease().seats());
     LeaseKeeper keeper(remote_.get(), options_.clock, leased.lease(),
                        asked_micros);
     SetKeeper(&keeper);
@@ -136,7 +153,9 @@ class WorkerImpl final : public Worker {
     }
     runner.metrics = &metrics_;
     runner.clock = options_.clock;
+    metrics_.SetGroup(leased.lease().seats());
     const std::string outcome = RunJob(runner, leased.job(), &keeper);
+    metrics_.SetGroup(0);
     SetKeeper(nullptr);
     metrics_.JobDone(outcome);
     if (outcome == "abandoned" && keeper.cause() == StopCause::kLeaseLost) {
@@ -172,6 +191,7 @@ class WorkerImpl final : public Worker {
   const std::unique_ptr<Remote> remote_;
   std::unique_ptr<ModelCache> models_;
   std::vector<std::unique_ptr<kernels::Backend>> backends_;
+  trainer::v1::LeaseJobRequest request_;  // for a job; set by Init()
   const CounterRng jitter_;
   uint64_t waits_ = 0;  // of the worker's thread
 

@@ -1,5 +1,5 @@
 // A worker: asks the trainer for jobs and runs them, one at a time, on its
-// device or, data-parallel, on all of its devices.
+// device or, data-parallel, on all of its devices, alone or with other workers.
 //
 // Thread-safe. Borrows metrics and clock.
 //
@@ -18,7 +18,7 @@
 namespace sinklora::worker {
 
 struct WorkerOptions {
-  std::string worker_id;  // stable name, for logs; 1 to 128 bytes
+  std::string worker_id;  // stable name, no other worker's; 1 to 128 bytes
   int index = 0;  // among the workers of this process; their metric label
   // host:port, asked for at every use: in one process the port is known only
   // after everything has started. The registry is at the trainer's.
@@ -28,6 +28,8 @@ struct WorkerOptions {
   std::string device = "auto";   // as ParseDevices of common/model/device.h
   int threads = 0;               // 0: the cores this process may run on
   std::string cpu_isa = "auto";  // as kernels::BackendOptions; the process's
+  // Takes part in jobs of several workers, where its devices can.
+  bool join_groups = true;
   MetricsRegistry* metrics = nullptr;
   Clock* clock = RealClock();
 };

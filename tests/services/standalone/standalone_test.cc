@@ -101,6 +101,7 @@ const std::map<std::string, MetricFamily>& Families() {
        {"histogram", {"worker"}}},
       {"sinklora_worker_tokens_total", {"counter", {"worker"}}},
       {"sinklora_worker_devices", {"gauge", {"worker"}}},
+      {"sinklora_worker_group_workers", {"gauge", {"worker"}}},
       {"sinklora_worker_tokens_per_second", {"gauge", {"worker"}}},
       {"sinklora_worker_loss", {"gauge", {"worker"}}},
       {"sinklora_worker_validation_loss", {"gauge", {"worker"}}},

@@ -36,6 +36,9 @@ class HeartbeatSink final : public Remote {
     trainer::v1::HeartbeatResponse response;
     response.set_ttl_seconds(kTtlSeconds);
     response.set_cancel_requested(cancel_);
+    if (!request.group_id().empty()) group_id_ = request.group_id();
+    response.set_group_id(group_id_);
+    lost_reason_ = request.lost_reason();
     return response;
   }
   void Answer(absl::Status status) {
@@ -73,13 +76,22 @@ class HeartbeatSink final : public Remote {
     MutexLock lock(&mutex_);
     return releases_;
   }
+  std::string lost_reason() {
+    MutexLock lock(&mutex_);
+    return lost_reason_;
+  }
+  // As a trainer that has started anew.
+  void Forget() {
+    MutexLock lock(&mutex_);
+    group_id_.clear();
+  }
   std::vector<int64_t> plans() {
     MutexLock lock(&mutex_);
     return plans_;
   }
 
   absl::StatusOr<trainer::v1::LeaseJobResponse> LeaseJob(
-      const std::string&) override {
+      const trainer::v1::LeaseJobRequest&) override {
     return absl::UnimplementedError("");
   }
   absl::Status CommitCheckpoint(const trainer::v1::CommitCheckpointHeader&,
@@ -118,6 +130,8 @@ class HeartbeatSink final : public Remote {
   bool held_ = false;
   int releases_ = 0;
   int calls_ = 0;
+  std::string group_id_;
+  std::string lost_reason_;
   std::vector<int64_t> plans_;
   std::vector<int64_t> steps_;
 };
@@ -220,6 +234,41 @@ TEST_F(LeaseKeeperTest, AReleaseCarriesMeasurementsAndIsTheLastCall) {
   EXPECT_TRUE(IsLeaseLost(keeper->Release()));
   EXPECT_EQ(sink_.calls(), calls);
   EXPECT_EQ(keeper->cause(), StopCause::kShutdown);
+}
+
+TEST_F(LeaseKeeperTest, AnIdGoesOutWithEveryRenewal) {
+  const auto seat_0 = Make();
+  const auto seat_1 = Make();
+  ASSERT_OK(seat_1->Flush());
+  EXPECT_EQ(seat_1->group_id(), "");
+  seat_0->PublishGroup("an id");
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_OK(seat_0->Flush());
+    ASSERT_OK(seat_1->Flush());
+    EXPECT_EQ(seat_1->group_id(), "an id");
+    sink_.Forget();
+  }
+}
+
+TEST_F(LeaseKeeperTest, TellsEveryCauseUntilThatIsTakenBack) {
+  const auto keeper = Make();
+  std::vector<StopCause> causes;
+  keeper->OnStop([&](StopCause cause) { causes.push_back(cause); });
+  keeper->RequestShutdown();
+  keeper->RequestShutdown();
+  EXPECT_THAT(causes, ElementsAre(StopCause::kShutdown));
+  // A late listener hears of the last one.
+  keeper->OnStop([&](StopCause cause) { causes.push_back(cause); });
+  EXPECT_THAT(causes, ElementsAre(StopCause::kShutdown, StopCause::kShutdown));
+  keeper->OnStop(nullptr);
+  keeper->MarkLost("refused");
+  EXPECT_EQ(causes.size(), 2u);
+}
+
+TEST_F(LeaseKeeperTest, AReleaseSaysWhatWasLost) {
+  const auto keeper = Make();
+  ASSERT_OK(keeper->Release("a link broke"));
+  EXPECT_EQ(sink_.lost_reason(), "a link broke");
 }
 
 TEST_F(LeaseKeeperTest, AReleaseThatFailedLeavesTheLease) {

@@ -179,7 +179,7 @@ TEST_F(WorkerE2eTest, WorkerWithoutACheckpointStartsOver) {
   spec.set_output_name("tuned");
   spec.set_checkpoint_every_steps(3);
   Submit(spec);
-  ASSERT_OK(hooked_->LeaseJob("dies-at-once"));
+  ASSERT_OK(Ask("dies-at-once"));
   ExpireLease();
   ASSERT_EQ(RunNextJob(), "succeeded");
   ASSERT_OK_AND_ASSIGN(const auto adapter, Adapter("tuned"));

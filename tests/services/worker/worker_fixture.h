@@ -5,6 +5,7 @@
 #ifndef SINKLORA_TESTS_SERVICES_WORKER_WORKER_FIXTURE_H_
 #define SINKLORA_TESTS_SERVICES_WORKER_WORKER_FIXTURE_H_
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -35,16 +36,19 @@ class HookedRemote final : public worker::Remote {
                      const std::string& dir)>
       before_finish;
   std::function<void(int64_t step)> after_commit;
+  // Heartbeats do not arrive any more.
+  std::atomic<bool> cut = false;
 
   Remote* real() { return remote_.get(); }
 
   absl::StatusOr<trainer::v1::LeaseJobResponse> LeaseJob(
-      const std::string& worker_id) override {
-    return remote_->LeaseJob(worker_id);
+      const trainer::v1::LeaseJobRequest& request) override {
+    return remote_->LeaseJob(request);
   }
   absl::StatusOr<trainer::v1::HeartbeatResponse> Heartbeat(
       const trainer::v1::HeartbeatRequest& request,
       double timeout_seconds) override {
+    if (cut) return absl::UnavailableError("cut off");
     return remote_->Heartbeat(request, timeout_seconds);
   }
   absl::Status CommitCheckpoint(
@@ -110,9 +114,17 @@ class WorkerE2eTest : public ClusterTest {
         std::make_unique<worker::WorkerMetrics>(worker_metrics_.get(), 0);
   }
 
+  // What a worker of that name with `devices_` gets, which joins no group.
+  absl::StatusOr<trainer::v1::LeaseJobResponse> Ask(const std::string& id) {
+    trainer::v1::LeaseJobRequest request;
+    request.set_worker_id(id);
+    request.set_devices(static_cast<int32_t>(devices_.size()));
+    return hooked_->LeaseJob(request);
+  }
+
   // Leases the next job and runs it in this thread. How that ended.
   std::string RunNextJob() {
-    const auto leased = hooked_->LeaseJob("w1");
+    const auto leased = Ask("w1");
     EXPECT_OK(leased);
     if (!leased.ok() || !leased->has_lease()) return "no job";
     worker::LeaseKeeper keeper(hooked_.get(), &worker_clock_, leased->lease(),
