@@ -4,8 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/services/worker/worker_fixture.h"
-#include "tests/testing/cuda_emulation/emulated_runtime.h"
+#include "tests/services/worker/worker_gpu_fixture.h"
 #include "tests/testing/matchers.h"
 
 namespace sinklora::testing {
@@ -16,19 +15,8 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using trainer::v1::TrainingJob;
 
-class WorkerDevicesTest : public WorkerE2eTest {
+class WorkerDevicesTest : public WorkerGpuTest {
  protected:
-  void SetUp() override {
-    WorkerE2eTest::SetUp();
-    devices_.clear();
-    for (int i = 0; i < 2; ++i) {
-      std::unique_ptr<kernels::Backend> gpu;
-      ASSERT_OK(ToAbsl(emulation::OpenEmulated(&gpu, nullptr, i)));
-      devices_.push_back(gpu.get());
-      gpus_.push_back(std::move(gpu));
-    }
-  }
-
   // One optimizer step of this many micro-steps, each on so many devices.
   TrainingJob RunStep(const std::string& output, int accumulation_steps,
                       int context_parallel = 1,
@@ -42,8 +30,6 @@ class WorkerDevicesTest : public WorkerE2eTest {
     EXPECT_EQ(RunNextJob(), outcome);
     return Job(job.name());
   }
-
-  std::vector<std::unique_ptr<kernels::Backend>> gpus_;
 };
 
 TEST_F(WorkerDevicesTest, DevicesShareTheMicroSteps) {

@@ -8,14 +8,14 @@
 #include <map>
 #include <thread>
 
-#include "tests/services/worker/worker_fixture.h"
-#include "tests/testing/cuda_emulation/emulated_runtime.h"
+#include "tests/services/worker/worker_gpu_fixture.h"
 #include "tests/testing/matchers.h"
 
 namespace sinklora::testing {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::AnyOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::UnorderedElementsAre;
@@ -35,17 +35,10 @@ struct GroupWorker {
   std::string outcome;
 };
 
-class WorkerGroupTest : public WorkerE2eTest {
+class WorkerGroupTest : public WorkerGpuTest {
  protected:
   void SetUp() override {
-    WorkerE2eTest::SetUp();
-    devices_.clear();
-    for (int i = 0; i < 2; ++i) {
-      std::unique_ptr<kernels::Backend> gpu;
-      ASSERT_OK(ToAbsl(emulation::OpenEmulated(&gpu, nullptr, i)));
-      devices_.push_back(gpu.get());
-      gpus_.push_back(std::move(gpu));
-    }
+    ASSERT_NO_FATAL_FAILURE(WorkerGpuTest::SetUp());
     for (int i = 0; i < 2; ++i) {
       GroupWorker& w = workers_[i];
       w.id = "w" + std::to_string(i);
@@ -103,6 +96,9 @@ class WorkerGroupTest : public WorkerE2eTest {
     return RunSeats();
   }
   std::vector<std::string> RunSeats() {
+    for (const GroupWorker& w : workers_) {
+      if (w.keeper == nullptr) return {};  // said already
+    }
     std::thread other([&] { RunAs(&workers_[1], {workers_[1].gpu}); });
     RunAs(&workers_[0], {workers_[0].gpu});
     other.join();
@@ -123,7 +119,6 @@ class WorkerGroupTest : public WorkerE2eTest {
     return adapter.ok() ? adapter->digest() : "";
   }
 
-  std::vector<std::unique_ptr<kernels::Backend>> gpus_;
   GroupWorker workers_[2];
 };
 
@@ -208,7 +203,8 @@ TEST_F(WorkerGroupTest, TheLossOfTheLeaseEndsTheWaitForOthers) {
   EXPECT_EQ(Job(job.name()).state(), trainer::v1::JOB_STATE_QUEUED);
 }
 
-// The news of the cancel reaches one of them first.
+// The news of the cancel reaches one of them first. The other one, which only
+// waits while the first commits, may have done its share of the next step.
 TEST_F(WorkerGroupTest, ACancelStopsBothAtTheSameStep) {
   for (const int first : {0, 1}) {
     auto spec = GroupSpec("group" + std::to_string(first));
@@ -222,20 +218,23 @@ TEST_F(WorkerGroupTest, ACancelStopsBothAtTheSameStep) {
     EXPECT_THAT(RunGroup(), ElementsAre("cancelled", "followed"));
     const TrainingJob cancelled = Job(job.name());
     EXPECT_EQ(cancelled.state(), trainer::v1::JOB_STATE_CANCELLED);
-    EXPECT_EQ(cancelled.checkpoint_step(), 1);
-    EXPECT_EQ(cancelled.metrics().step(), 1);
+    EXPECT_THAT(cancelled.checkpoint_step(), AnyOf(1, 1 + first));
+    EXPECT_EQ(cancelled.metrics().step(), cancelled.checkpoint_step());
   }
 }
 
 TEST_F(WorkerGroupTest, AWorkerThatShutsDownHandsOverTheProgressOfAll) {
-  const std::string wanted = DigestOfOneWorker(GroupSpec("group"));
-  const TrainingJob job = Submit(GroupSpec("group"));
+  auto spec = GroupSpec("group");
+  spec.set_steps(4);
+  const std::string wanted = DigestOfOneWorker(spec);
+  const TrainingJob job = Submit(spec);
   workers_[0].remote->after_commit = [&](int64_t step) {
     if (step == 1) workers_[1].keeper->RequestShutdown();
   };
   EXPECT_THAT(RunGroup(), ElementsAre("released", "followed"));
   EXPECT_EQ(Job(job.name()).state(), trainer::v1::JOB_STATE_QUEUED);
-  EXPECT_EQ(Job(job.name()).checkpoint_step(), 1);
+  // It may have done its share of the next step while the first was committed.
+  EXPECT_THAT(Job(job.name()).checkpoint_step(), AnyOf(1, 2));
   EXPECT_EQ(Job(job.name()).lost_attempts(), 0);
   workers_[0].remote->after_commit = nullptr;
   EXPECT_THAT(RunGroup(), ElementsAre("succeeded", "followed"));
