@@ -11,12 +11,20 @@
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
+// ThreadSanitizer counts the functions that are entered and left, by fiber:
+// those that switch must not be among them.
+#define SINKLORA_SWITCHES __attribute__((noinline, no_sanitize_thread))
+#else
+#define SINKLORA_SWITCHES __attribute__((noinline))
+#endif
 
 namespace sinklora::emulation {
 namespace {
 
 constexpr size_t kPageBytes = 4096;
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr size_t kStackBytes = 512 * 1024;
 #else
 constexpr size_t kStackBytes = 128 * 1024;
@@ -24,7 +32,7 @@ constexpr size_t kStackBytes = 128 * 1024;
 
 // A function of its own, as __builtin_longjmp must not be in the function that
 // has the __builtin_setjmp it goes to.
-[[noreturn]] __attribute__((noinline)) void Jump(void** to) {
+[[noreturn]] SINKLORA_SWITCHES void Jump(void** to) {
   __builtin_longjmp(to, 1);
 }
 
@@ -39,10 +47,15 @@ Fiber::Fiber() {
   }
 }
 
-Fiber::~Fiber() { munmap(stack_, kStackBytes); }
+Fiber::~Fiber() {
+#ifdef __SANITIZE_THREAD__
+  if (watched_ != nullptr) __tsan_destroy_fiber(watched_);
+#endif
+  munmap(stack_, kStackBytes);
+}
 
-void Fiber::BeginSwitch([[maybe_unused]] bool to_fiber,
-                        [[maybe_unused]] void** saved) {
+SINKLORA_SWITCHES void Fiber::BeginSwitch([[maybe_unused]] bool to_fiber,
+                                          [[maybe_unused]] void** saved) {
 #ifdef __SANITIZE_ADDRESS__
   if (to_fiber) {
     __sanitizer_start_switch_fiber(saved, stack_, kStackBytes);
@@ -50,10 +63,15 @@ void Fiber::BeginSwitch([[maybe_unused]] bool to_fiber,
     __sanitizer_start_switch_fiber(saved, caller_stack_, caller_stack_bytes_);
   }
 #endif
+#ifdef __SANITIZE_THREAD__
+  if (to_fiber) watched_caller_ = __tsan_get_current_fiber();
+  // Not a synchronisation: both run on one thread, which orders them.
+  __tsan_switch_to_fiber(to_fiber ? watched_ : watched_caller_, 0);
+#endif
 }
 
-void Fiber::EndSwitch([[maybe_unused]] void* saved,
-                      [[maybe_unused]] bool on_fiber) {
+SINKLORA_SWITCHES void Fiber::EndSwitch([[maybe_unused]] void* saved,
+                                        [[maybe_unused]] bool on_fiber) {
 #ifdef __SANITIZE_ADDRESS__
   if (on_fiber) {
     __sanitizer_finish_switch_fiber(saved, &caller_stack_,
@@ -64,7 +82,7 @@ void Fiber::EndSwitch([[maybe_unused]] void* saved,
 #endif
 }
 
-void Fiber::Entry(unsigned high, unsigned low) {
+SINKLORA_SWITCHES void Fiber::Entry(unsigned high, unsigned low) {
   auto* fiber = reinterpret_cast<Fiber*>(static_cast<uintptr_t>(high) << 32 |
                                          uintptr_t{low});
   fiber->EndSwitch(nullptr, true);
@@ -76,12 +94,24 @@ void Fiber::Start(void (*body)(void*), void* argument) {
   body_ = body;
   argument_ = argument;
   fresh_ = true;
+  Watch();
   Enter();
+}
+
+// What a body had entered when it was forgotten stays on the books: they are
+// begun anew now and then.
+void Fiber::Watch() {
+#ifdef __SANITIZE_THREAD__
+  constexpr int kStartsWatched = 1000;
+  if (watched_ != nullptr && ++starts_ % kStartsWatched != 0) return;
+  if (watched_ != nullptr) __tsan_destroy_fiber(watched_);
+  watched_ = __tsan_create_fiber(0);
+#endif
 }
 
 void Fiber::Resume() { Enter(); }
 
-__attribute__((noinline)) void Fiber::Enter() {
+SINKLORA_SWITCHES void Fiber::Enter() {
   void* saved = nullptr;
   BeginSwitch(true, &saved);
   if (__builtin_setjmp(caller_) == 0) {
@@ -104,7 +134,7 @@ __attribute__((noinline)) void Fiber::Enter() {
   EndSwitch(saved, false);
 }
 
-__attribute__((noinline)) void Fiber::Yield() {
+SINKLORA_SWITCHES void Fiber::Yield() {
   void* saved = nullptr;
   BeginSwitch(false, &saved);
   if (__builtin_setjmp(here_) == 0) Jump(caller_);

@@ -1,5 +1,6 @@
 // A stack and the registers of a computation that can be left and resumed.
-// Switches without a system call after the first; tells AddressSanitizer.
+// Switches without a system call after the first; tells AddressSanitizer
+// and ThreadSanitizer.
 // Thread-compatible: a fiber is resumed by the thread that made it.
 //
 // SPDX-License-Identifier: Apache-2.0
@@ -31,6 +32,7 @@ class Fiber {
  private:
   static void Entry(unsigned high, unsigned low);
   void Enter();  // Start or Resume, from the caller's side
+  void Watch();
   void BeginSwitch(bool to_fiber, void** saved);
   void EndSwitch(void* saved, bool on_fiber);
 
@@ -44,6 +46,10 @@ class Fiber {
   void* argument_ = nullptr;
   const void* caller_stack_ = nullptr;
   size_t caller_stack_bytes_ = 0;
+  // ThreadSanitizer's, of the fiber and of who resumed it.
+  void* watched_ = nullptr;
+  void* watched_caller_ = nullptr;
+  int starts_ = 0;
 };
 
 }  // namespace sinklora::emulation
