@@ -18,7 +18,7 @@ namespace {
 constexpr int kVectors = 4;  // of 16 rows: a panel
 constexpr int kMaxRows = 3;  // two sums a vector and row must fit the registers
 constexpr int64_t kRowChunk = 16;
-// Memory gives two streams more than one (on Sapphire Rapids 36 GB/s of int4
+// Memory gives two streams more than one (on an Intel with AMX 36 GB/s of int4
 // against 27, of 36 that there are), when each is asked for far ahead into the
 // second cache, as the first has too few requests on their way, and then once
 // more, nearer, into the first.

@@ -5,17 +5,19 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: tables.sh [--build DIR] [--out DIR] [--python PYTHON] [--llama-bench BINARY] [--prefix COMMAND]
+usage: tables.sh [--build DIR] [--out DIR] [--python PYTHON] [--llama-bench BINARY] [--rounds N] [--prefix COMMAND]
 
   --build DIR           where the programs are (default: build/release/tests)
   --out DIR             where JSON and tables.md go (default: out/bench)
   --python PYTHON       one with torch, numpy and gguf: measures PyTorch, and makes the GGUF files for llama.cpp
-  --llama-bench BINARY  measures llama.cpp
+  --llama-bench BINARY  measures llama.cpp, with --python
   --rounds N            turns of ours and a peer's (default: 3)
   --prefix COMMAND      before every measured command, e.g. 'chrt -f 50', which keeps other processes away
 
-Some 30 minutes, and 10 GB in the --out folder for llama.cpp's models. Without a peer its tables are left out. A cell of
-two numbers is f32 / bf16 unless the head of its column says otherwise. Needs jq.
+Some 30 minutes, and 10 GB in the --out folder for llama.cpp's models. Without a peer its tables are left out. Of ours and
+a peer's every turn is printed. Needs jq.
+
+example: tables.sh --python venv/bin/python --prefix 'chrt -f 50'
 TEXT
 }
 
@@ -34,9 +36,11 @@ while [ $# -gt 0 ]; do
     --rounds) rounds=${2:?--rounds needs a number}; shift 2 ;;
     --prefix) prefix=${2:?--prefix needs a command}; shift 2 ;;
     -h | --help) usage; exit 0 ;;
-    *) usage >&2; exit 2 ;;
+    *) usage >&2; echo "tables.sh: unknown option $1" >&2; exit 2 ;;
   esac
 done
+[[ $rounds =~ ^[1-9][0-9]*$ ]] || { echo "tables.sh: --rounds is $rounds, must be a number >= 1" >&2; exit 2; }
+[ -z "$llama_bench" ] || [ -n "$python" ] || { echo "tables.sh: --llama-bench needs --python, to make its models" >&2; exit 2; }
 command -v jq >/dev/null || { echo "tables.sh: needs jq" >&2; exit 1; }
 for program in bench_kernels bench_step; do
   [ -x "$build/$program" ] || { echo "tables.sh: $build/$program is not there; build it, or say --build" >&2; exit 1; }
@@ -224,5 +228,5 @@ ops
 training_steps
 decode_steps
 [ -z "$python" ] || pytorch
-[ -z "$llama_bench" ] || [ -z "$python" ] || llama
+[ -z "$llama_bench" ] || llama
 progress "tables: $tables"
